@@ -1,0 +1,72 @@
+# Everything here works from a fresh clone with Python >= 3.11 (venv), make and git.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+PACKAGES := shared/client shared/core services/ingress services/consumer services/operator deploy/local
+PROJECTS := $(PACKAGES:%=%/pyproject.toml)
+NAMES := client core ingress consumer operator local
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	--group pyproject.toml:dev $(PROJECTS) $(NAMES:%=--no-emit-package sred-email-%)
+
+.PHONY: help install up demo test check format lint types imports protos lock-check generate lock clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## install everything into .venv (does nothing the second time)
+
+.venv/installed: requirements.lock pyproject.toml $(PROJECTS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	@test "`$(BIN)/uv --version 2>/dev/null | cut -d' ' -f2`" = "$(UV_VERSION)" || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --require-hashes --no-deps -r requirements.lock
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --no-deps $(PACKAGES:%=-e %)
+	@touch $@
+
+up: install ## run the whole system on this machine, until Ctrl-C
+	@exec $(BIN)/python -m sred_email_local up
+
+demo: install ## the same, once through: one email of each kind, then a table
+	@exec $(BIN)/python -m sred_email_local demo
+
+test: install ## everything CI runs
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install lint types imports protos lock-check ## formatting, lint, types, import rules, protos, lock
+
+lint: install
+	@$(BIN)/ruff format --check --quiet . || { echo "make format mends this"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+
+types: install
+	@$(BIN)/mypy $(PACKAGES:%=%/src) tests tools
+
+imports: install
+	@$(BIN)/lint-imports
+
+protos: install
+	@$(BIN)/python tools/check_protos.py
+
+lock-check: install
+	@cp requirements.lock .venv/requirements.lock
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(LOCK) --output-file .venv/requirements.lock
+	@diff -q requirements.lock .venv/requirements.lock >/dev/null || \
+		{ echo "requirements.lock does not follow the pyproject files: make lock mends this"; exit 1; }
+
+format: install ## format the code and the protos
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/buf format --write
+
+generate: install ## generate the gRPC stubs from protos/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate
+
+lock: install ## write requirements.lock anew from the pyproject files (ARGS=--upgrade for newer versions)
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(LOCK) --output-file requirements.lock $(ARGS)
+
+clean: ## remove what was installed and what local runs left
+	@rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
