@@ -1,0 +1,1 @@
+"""PostgreSQL: the log of emails, the sends that carry them, the dead letters."""

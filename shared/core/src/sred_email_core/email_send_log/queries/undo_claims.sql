@@ -1,0 +1,39 @@
+-- Give back claims whose POST was not begun, as if they had not been made.
+--   $1 send_ids text[]   $2 fences bigint[]
+--
+-- Only the claim with the send's present fence is undone. A send that has begun nothing is dissolved, its key kept for
+-- the next one; one that had begun requests before stays open, free, to be repeated.
+WITH asked AS (
+    SELECT * FROM unnest($1::text[], $2::bigint[]) AS a (send_id, fence)
+),
+held AS (
+    SELECT s.id, s.requests_begun
+    FROM email_sends s
+    JOIN asked a ON a.send_id = s.id AND a.fence = s.fence
+    WHERE s.state = 'OPEN' AND s.lease_expires_at IS NOT NULL
+    ORDER BY s.id
+    FOR UPDATE OF s
+),
+kept AS (
+    UPDATE email_sends s
+    SET requests_begun = s.requests_begun - 1, lease_expires_at = NULL, updated_at = now()
+    FROM held h
+    WHERE s.id = h.id AND h.requests_begun > 1
+),
+dissolved AS (
+    DELETE FROM email_sends s
+    USING held h
+    WHERE s.id = h.id AND h.requests_begun <= 1
+),
+left_ AS (
+    DELETE FROM email_send_members m
+    USING held h
+    WHERE m.send_id = h.id AND h.requests_begun <= 1
+),
+freed AS (
+    UPDATE email_send_log e
+    SET status = CASE WHEN h.requests_begun > 1 OR e.attempts > 0 THEN 'RETRYING' ELSE 'QUEUED' END, updated_at = now()
+    FROM held h, email_send_members m
+    WHERE m.send_id = h.id AND e.id = m.email_id AND e.status = 'SENDING'
+)
+SELECT id FROM held

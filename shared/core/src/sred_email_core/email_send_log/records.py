@@ -1,0 +1,292 @@
+"""What goes into the log and comes out of it."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class NewEmail:
+    """An email that a caller offers.
+
+    Attributes:
+        id: UUIDv7; it becomes the email's id if the key is free.
+        idempotency_key: The caller's.
+        fingerprint: Of the caller's request, 32 bytes.
+        kind: Name of the EmailKind.
+        priority: HIGH, NORMAL or LOW.
+        from_address: As it will be sent.
+        recipients: The addresses in "to".
+        subject: As it will be sent.
+        message: Serialized EmailContent: what is sent, frozen.
+    """
+
+    id: uuid.UUID
+    idempotency_key: str
+    fingerprint: bytes
+    kind: str
+    priority: str
+    from_address: str
+    recipients: list[str]
+    subject: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """The email that holds an idempotency key.
+
+    Attributes:
+        message: Only while the email waits to be taken.
+    """
+
+    id: uuid.UUID
+    idempotency_key: str
+    fingerprint: bytes
+    kind: str
+    priority: str
+    status: str
+    created_at: datetime
+    expire_at: datetime | None
+    message: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class EmailRecord:
+    """A row of the log, as callers may see it."""
+
+    id: uuid.UUID
+    idempotency_key: str
+    kind: str
+    priority: str
+    from_address: str
+    recipients: list[str]
+    subject: str
+    status: str
+    attempts: int
+    last_error: str | None
+    provider_message_id: str | None
+    delivery: str | None
+    created_at: datetime
+    send_at: datetime | None
+    expire_at: datetime | None
+    sent_at: datetime | None
+    updated_at: datetime
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendShape:
+    """Everything that shapes the body of a send, besides its emails.
+
+    Attributes:
+        endpoint: Path of the provider's API.
+        serializer_version: Which serializer made the body.
+        redirect_to: Address that all emails go to instead of their recipients; None: no redirect.
+        configured_headers: Headers added by configuration, as they were serialized; None: none.
+    """
+
+    endpoint: str
+    serializer_version: int
+    redirect_to: str | None = None
+    configured_headers: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewSend:
+    """A send that a consumer wants to make of emails that are free.
+
+    Attributes:
+        email_ids: Its members, in order.
+        shape: What shapes its body.
+        body_sha256: Of the body, 32 bytes.
+        send_id: Its Idempotency-Key; None for a lone email, whose key is made of its id and generation.
+    """
+
+    email_ids: tuple[str, ...]
+    shape: SendShape
+    body_sha256: bytes
+    send_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an email could not be claimed.
+
+    Attributes:
+        status: Of the email; None: there is no such email.
+        ended: It needs nothing more.
+        expired: It is open, and has expired.
+        first_of_open_send: First email of the open send that it is in; None: it is in none.
+        lease_left: Until that send's lease is free.
+    """
+
+    status: str | None
+    ended: bool
+    expired: bool
+    first_of_open_send: str | None
+    lease_left: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease on a send, taken right before its POST.
+
+    Attributes:
+        send_id: The Idempotency-Key.
+        fence: Number of this claim; what is recorded under an older one is ignored.
+        attempts: Of the email with the most, before this request.
+        requests_begun: Counting this one.
+        requests_refused: Before this one.
+        owners: Owners so far whose lease was not given back.
+    """
+
+    send_id: str
+    fence: int
+    attempts: int
+    requests_begun: int = 1
+    requests_refused: int = 0
+    owners: int = 1
+
+    @property
+    def maybe_accepted_before(self) -> bool:
+        """Whether an earlier request under this key may have been accepted."""
+        return self.requests_begun - 1 > self.requests_refused or self.owners > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An email of a send that is to be repeated.
+
+    Attributes:
+        message: Serialized EmailContent; None: it is gone, which only ends with its send.
+    """
+
+    email_id: str
+    kind: str
+    priority: str
+    status: str
+    attempts: int
+    created_at: datetime
+    expire_at: datetime | None
+    message: bytes | None
+
+
+class RepeatState(StrEnum):
+    """What came of the wish to repeat a send."""
+
+    CLAIMED = "CLAIMED"
+    LEASED = "LEASED"
+    PAST_HORIZON = "PAST_HORIZON"
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A send to be repeated, with the lease on it where it was free.
+
+    Attributes:
+        state: CLAIMED and PAST_HORIZON hold the lease; LEASED: somebody else does; GONE: there is no such open send.
+        claim: The lease, where it is held.
+        shape: As the body was first made.
+        body_sha256: Of the body as it was first made.
+        members: In order.
+    """
+
+    state: RepeatState
+    claim: Claim | None = None
+    shape: SendShape | None = None
+    body_sha256: bytes = b""
+    members: tuple[Member, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedEmail:
+    """An email that the provider has accepted."""
+
+    email_id: str
+    provider_message_id: str
+    send_id: str
+
+
+class FailureAction(StrEnum):
+    """What becomes of a send whose request was not accepted; see record_failures.sql."""
+
+    RETRY = "RETRY"
+    RELEASE = "RELEASE"
+    REJECT = "REJECT"
+    BURY = "BURY"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSend:
+    """A request that was not accepted, and what is to become of its send.
+
+    Attributes:
+        claim: The lease under which it was made.
+        refused: It was definitely refused; else its outcome is unknown.
+        counted: It counts as an attempt.
+        action: What becomes of the send.
+        error: For people: what the provider said.
+        delay: RETRY and RELEASE: until the next attempt.
+        reason: REJECT and BURY: name of the DeadLetterReason.
+        key_spent: The provider knows the key with other bytes.
+    """
+
+    claim: Claim
+    refused: bool
+    counted: bool
+    action: FailureAction
+    error: str
+    delay: timedelta = timedelta()
+    reason: str | None = None
+    key_spent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedEntry:
+    """A stream entry that is no email."""
+
+    id: uuid.UUID
+    error: str
+    raw_entry: bytes
+    stream: str
+    entry_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRecord:
+    """An open dead letter; kind, recipients and subject are its email's, None where it has none."""
+
+    id: uuid.UUID
+    email_id: uuid.UUID | None
+    reason: str
+    error: str
+    attempts: int
+    failed_at: datetime
+    may_have_been_accepted: bool
+    repeatable_until: datetime | None
+    kind: str | None
+    recipients: list[str] | None
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedEmail:
+    """An email that a replay has reopened.
+
+    Attributes:
+        repeats: It is repeated within its send, same key and bytes; else it is sent anew.
+        send_id: The send that it is repeated in.
+    """
+
+    email_id: str
+    dead_letter_id: str
+    kind: str
+    priority: str
+    created_at: datetime
+    expire_at: datetime | None
+    message: bytes
+    repeats: bool
+    send_id: str | None

@@ -1,0 +1,98 @@
+"""What can go wrong, told by what the caller can do about it.
+
+::
+
+    EmailDispatchError
+    ├── RequestRefusedError            change the request; repeating it as it is never helps
+    │   ├── InvalidRequestError        fields are wrong, each one named
+    │   ├── IdempotencyKeyReusedError  the key belongs to an email with other content
+    │   ├── UnstorableError            the log can't hold it
+    │   └── EmailNotFoundError         no such email
+    ├── RetryLaterError                the request is fine; repeat it, with the same key, after a while
+    │   ├── LogUnavailableError        PostgreSQL does not answer
+    │   ├── QueueUnavailableError      Redis does not answer
+    │   └── OverloadedError            there is more work in flight than is safe to accept
+    └── MalformedEntryError            a stream entry that is no email; it becomes a dead letter
+
+Adapters translate their drivers' exceptions into these with ``raise … from``; above them no driver is named.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+_NAMED_CHARACTERS = 200
+
+
+class EmailDispatchError(Exception):
+    """Any deliberate error of the system."""
+
+
+class RequestRefusedError(EmailDispatchError):
+    """The request itself is the problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One thing wrong with one field.
+
+    Attributes:
+        field: Path of the field in the request, for example ``to[2]`` or ``inline.subject``.
+        description: What is wrong and how to mend it, without the field's content.
+    """
+
+    field: str
+    description: str
+
+
+class InvalidRequestError(RequestRefusedError):
+    """Fields of the request are wrong; nothing was written."""
+
+    def __init__(self, violations: list[FieldViolation]) -> None:
+        # Short: as a gRPC message it travels in the trailers, whose size is limited, beside the violations themselves.
+        named = ", ".join(v.field for v in violations)
+        count = "1 field is" if len(violations) == 1 else f"{len(violations)} fields are"
+        super().__init__(f"{count} bad: {named if len(named) <= _NAMED_CHARACTERS else named[:_NAMED_CHARACTERS] + '…'}")
+        self.violations = violations
+
+
+class IdempotencyKeyReusedError(RequestRefusedError):
+    """The idempotency key belongs to an email with other content; nothing was written."""
+
+    def __init__(self, email_id: str) -> None:
+        super().__init__(
+            f"the idempotency key belongs to email {email_id}, whose content differs: use a new key for a new email"
+        )
+        self.email_id = email_id
+
+
+class UnstorableError(RequestRefusedError):
+    """The log can't hold a value of the request, or of one of the requests written together; nothing was written."""
+
+
+class EmailNotFoundError(RequestRefusedError):
+    """There is no email with this id or key."""
+
+
+class RetryLaterError(EmailDispatchError):
+    """The request may be repeated as it is after ``retry_after``; with the same key that is always safe."""
+
+    def __init__(self, message: str, *, retry_after: timedelta = timedelta(seconds=1)) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class LogUnavailableError(RetryLaterError):
+    """PostgreSQL does not answer; whether a write took effect is settled by repeating it with the same key."""
+
+
+class QueueUnavailableError(RetryLaterError):
+    """Redis does not answer; what was accepted stays in the log."""
+
+
+class OverloadedError(RetryLaterError):
+    """More is in flight than is safe to accept; nothing was written."""
+
+
+class MalformedEntryError(EmailDispatchError):
+    """A stream entry does not decode to an email."""

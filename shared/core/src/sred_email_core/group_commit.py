@@ -1,0 +1,100 @@
+"""Calls that arrive together share one round trip; a lone call does not wait."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class GroupCommit(Generic[ItemT, ResultT]):
+    """Gathers items while earlier groups are under way, and flushes them as one group.
+
+    A call that is cancelled before its group is flushed takes its item back; afterwards the flush runs on without it:
+    one caller's cancellation never touches its neighbours.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | BaseException]]],
+        *,
+        max_items: int,
+        max_groups: int,
+        weigh: Callable[[ItemT], int] = lambda _: 0,
+        max_weight: int = 1,
+    ) -> None:
+        """Prepare; nothing runs until the first item.
+
+        Args:
+            flush: Carries out a group and gives each item's result, or its error, in order. An exception that it raises
+                is every item's.
+            max_items: The most items in one group.
+            max_groups: The most groups under way at once.
+            weigh: Weight of an item, for example its bytes.
+            max_weight: The most weight in one group of more than one item.
+        """
+        self._flush = flush
+        self._max_items = max_items
+        self._max_groups = max_groups
+        self._weigh = weigh
+        self._max_weight = max_weight
+        self._waiting: deque[tuple[ItemT, asyncio.Future[ResultT]]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    async def submit(self, item: ItemT) -> ResultT:
+        """Carry out one item in the next group; its result, or its error raised."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultT] = loop.create_future()
+        self._waiting.append((item, future))
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._start_groups)  # items of this same turn of the loop join in
+        return await future
+
+    async def drain(self) -> None:
+        """Wait until nothing is waiting or under way."""
+        while self._waiting or self._under_way:
+            await asyncio.wait(self._under_way) if self._under_way else await asyncio.sleep(0)
+
+    def _start_groups(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._under_way) < self._max_groups:
+            group = self._next_group()
+            if group:
+                task = asyncio.get_running_loop().create_task(self._run(group))
+                self._under_way.add(task)
+                task.add_done_callback(self._ended)
+
+    def _next_group(self) -> list[tuple[ItemT, asyncio.Future[ResultT]]]:
+        group: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
+        weight = 0
+        while self._waiting and len(group) < self._max_items:
+            item, future = self._waiting[0]
+            if not future.done():
+                weight += self._weigh(item)
+                if group and weight > self._max_weight:
+                    break
+                group.append((item, future))
+            self._waiting.popleft()
+        return group
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._start_groups()
+
+    async def _run(self, group: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
+        results: Sequence[ResultT | BaseException]
+        try:
+            results = await self._flush([item for item, _ in group])
+        except Exception as e:  # noqa: BLE001 - it is raised again in every caller
+            results = [e] * len(group)
+        for (_, future), result in zip(group, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,160 @@
+"""The gRPC side of a service: limits, health, reflection, and the one table from error to status."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import grpc
+import structlog
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as grpc_health
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from sred_email_core.errors import (
+    EmailDispatchError,
+    EmailNotFoundError,
+    IdempotencyKeyReusedError,
+    InvalidRequestError,
+    LogUnavailableError,
+    MalformedEntryError,
+    OverloadedError,
+    QueueUnavailableError,
+    RequestRefusedError,
+    RetryLaterError,
+    UnstorableError,
+)
+from sred_email_core.settings import ListenAddress
+
+log = structlog.get_logger(__name__)
+
+ERROR_DOMAIN = "email.sred"
+MAX_MESSAGE_BYTES = 48 * 1024 * 1024
+"""The whole email after base64 may have 40 MB; its request is never larger than this."""
+
+CODES: dict[type[EmailDispatchError], int] = {
+    InvalidRequestError: code_pb2.INVALID_ARGUMENT,
+    IdempotencyKeyReusedError: code_pb2.ALREADY_EXISTS,
+    UnstorableError: code_pb2.INVALID_ARGUMENT,
+    EmailNotFoundError: code_pb2.NOT_FOUND,
+    RequestRefusedError: code_pb2.FAILED_PRECONDITION,
+    LogUnavailableError: code_pb2.UNAVAILABLE,
+    QueueUnavailableError: code_pb2.UNAVAILABLE,
+    OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
+    RetryLaterError: code_pb2.UNAVAILABLE,
+    MalformedEntryError: code_pb2.DATA_LOSS,
+    EmailDispatchError: code_pb2.INTERNAL,
+}
+"""From error to status code; a test holds every error of the taxonomy to it."""
+
+
+def status_of(error: EmailDispatchError) -> Status:
+    """The rich status of an error: its code, its words, and details that a program can act on."""
+    details: list[Message] = []
+    if isinstance(error, InvalidRequestError):
+        bad = BadRequest(
+            field_violations=[
+                BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations
+            ]
+        )
+        details.append(bad)
+    if isinstance(error, IdempotencyKeyReusedError):
+        details.append(
+            ErrorInfo(reason="IDEMPOTENCY_KEY_REUSED", domain=ERROR_DOMAIN, metadata={"email_id": error.email_id})
+        )
+    if isinstance(error, RetryLaterError):
+        details.append(RetryInfo(retry_delay=_duration(error.retry_after)))
+    packed = []
+    for detail in details:
+        any_ = any_pb2.Any()
+        any_.Pack(detail)
+        packed.append(any_)
+    return Status(code=CODES[type(error)], message=str(error), details=packed)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Ends a call that raised an error of the taxonomy with its status; other exceptions are bugs, and surface."""
+
+    async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401 - any RPC's
+        """Wrap the handler of a unary call."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method = handler_call_details.method
+
+        async def call(request: Message, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
+            try:
+                return cast("Message", await handler.unary_unary(request, context))
+            except EmailDispatchError as e:
+                await context.abort_with_status(rpc_status.to_status(status_of(e)))
+            except (grpc.aio.AbortError, NotImplementedError):
+                raise
+            except Exception:
+                log.exception("call_failed", method=method)
+                raise
+            return None
+
+        return grpc.unary_unary_rpc_method_handler(
+            call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+@asynccontextmanager
+async def running_grpc_server(
+    listen: ListenAddress,
+    register: Callable[[grpc.aio.Server], None],
+    *,
+    service_names: Sequence[str],
+    health: grpc_health.HealthServicer,
+    grace: timedelta,
+) -> AsyncIterator[None]:
+    """Serve while the context is open; at its end calls in progress get ``grace`` to finish.
+
+    Args:
+        listen: Where.
+        register: Adds the service.
+        service_names: Full names, for reflection.
+        health: Answers grpc.health.v1.
+        grace: Of the shutdown.
+
+    Raises:
+        OSError: The address can't be listened on.
+    """
+    server = grpc.aio.server(
+        interceptors=[ErrorInterceptor()],
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    register(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = (*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(str(listen))
+    except RuntimeError as e:
+        raise OSError(f"can't listen on {listen}: {e}") from e
+    if port == 0:
+        raise OSError(f"can't listen on {listen}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(grace.total_seconds())
+
+
+def _duration(delta: timedelta) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(delta)
+    return duration

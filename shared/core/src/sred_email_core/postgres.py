@@ -1,0 +1,87 @@
+"""The connection to PostgreSQL, and what its errors mean."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import asyncpg
+
+from sred_email_core.errors import LogUnavailableError, UnstorableError
+
+T = TypeVar("T")
+
+_NOT_NOW_CLASSES = frozenset({"08", "25", "53", "55", "57", "58"})
+"""SQLSTATE classes of a server that can't serve now: connection, read-only standby, resources, state, operator, system.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+_CONFLICT_CLASS = "40"
+"""Deadlock or serialization failure: the same statement, run again, settles it."""
+_DATA_CLASSES = frozenset({"22", "23", "54"})
+"""Values that the server refuses: malformed, against a constraint, over a limit."""
+
+
+@asynccontextmanager
+async def open_pool(
+    dsn: str, *, max_size: int, command_timeout: timedelta = timedelta(seconds=30)
+) -> "AsyncIterator[asyncpg.Pool[Any]]":
+    """A pool while the context is open; it connects when first used, so that a service can start before its database.
+
+    Args:
+        dsn: Connection URI.
+        max_size: The most connections.
+        command_timeout: After which a statement is given up.
+    """
+    pool = asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=max_size,
+        timeout=5,
+        command_timeout=command_timeout.total_seconds(),
+        # Acceptance means durable, whatever the server's default says. JIT costs more than our statements.
+        server_settings={"synchronous_commit": "on", "jit": "off", "application_name": "sred-email", "timezone": "UTC"},
+    )
+    async with pool:
+        try:
+            yield pool
+        finally:
+            pool.terminate()  # whatever was to be finished is finished by now; a dead server must not hold us up
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an exception of the driver means "not now", so that the same statement may succeed later."""
+    if isinstance(error, asyncpg.PostgresError):
+        return _class_of(error) in _NOT_NOW_CLASSES
+    return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, EOFError))
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether an exception of the driver means that transactions got in each other's way."""
+    return isinstance(error, asyncpg.PostgresError) and _class_of(error) == _CONFLICT_CLASS
+
+
+async def run(operation: Callable[[], Awaitable[T]]) -> T:
+    """Run one statement or transaction; conflicts are settled by running it again.
+
+    Raises:
+        LogUnavailableError: PostgreSQL does not answer now. Whether a write took effect is unknown.
+        UnstorableError: It refuses a value; nothing was written.
+    """
+    for attempt in range(1, 6):
+        try:
+            return await operation()
+        except Exception as e:
+            if is_unavailable(e):
+                raise LogUnavailableError(f"PostgreSQL: {e or type(e).__name__}") from e
+            if isinstance(e, asyncpg.PostgresError) and _class_of(e) in _DATA_CLASSES:
+                raise UnstorableError(f"PostgreSQL refuses a value: {e}") from e
+            if not is_conflict(e):
+                raise
+            if attempt == 5:  # noqa: PLR2004 - as in the range above
+                raise LogUnavailableError(f"PostgreSQL: {e}") from e
+    raise AssertionError("the loop returns or raises")
+
+
+def _class_of(error: asyncpg.PostgresError) -> str:
+    return (getattr(error, "sqlstate", None) or "")[:2]

@@ -1,0 +1,151 @@
+"""Between emails and what travels on a stream."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from google.protobuf.message import DecodeError
+
+from sred.email.v1 import email_pb2
+from sred.email.v1.stream_message_pb2 import EmailContent, EmailStreamMessage, RawStreamEntry, StoredContent
+from sred_email_core.errors import MalformedEntryError
+from sred_email_core.queue.keys import Lane
+
+INLINE_LIMIT_BYTES = 64 * 1024
+"""Content over this size, and attachments, stay in PostgreSQL: the memory of Redis is for many small emails."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedEmail:
+    """An email on its way to or from a stream.
+
+    Attributes:
+        email_id: UUID as text.
+        kind: Name of the EmailKind, without prefix.
+        lane: The stream that it travels on.
+        accepted_at: When the log row was written.
+        expire_at: Not to be sent after this; None: never expires.
+        content: What is sent; None: it is in the log.
+        alone: It must not share a batch: the batch endpoint takes no attachments.
+        size_bytes: Of the content.
+    """
+
+    email_id: str
+    kind: str
+    lane: Lane
+    accepted_at: datetime
+    expire_at: datetime | None
+    content: EmailContent | None
+    alone: bool
+    size_bytes: int
+
+    @classmethod
+    def of_content(
+        cls,
+        *,
+        email_id: str,
+        kind: str,
+        priority: str,
+        accepted_at: datetime,
+        expire_at: datetime | None,
+        content: bytes,
+    ) -> "QueuedEmail":
+        """Build from what the log holds.
+
+        Args:
+            email_id: UUID as text.
+            kind: As in the log.
+            priority: As in the log.
+            accepted_at: As in the log.
+            expire_at: As in the log.
+            content: Serialized EmailContent: the log's ``message``.
+        """
+        parsed = EmailContent.FromString(content)
+        return cls(
+            email_id=email_id,
+            kind=kind,
+            lane=Lane[priority],
+            accepted_at=accepted_at,
+            expire_at=expire_at,
+            content=parsed,
+            alone=len(parsed.attachments) > 0,
+            size_bytes=len(content),
+        )
+
+
+def encode(email: QueuedEmail) -> bytes:
+    """Serialize for the stream; large content is left in the log and the message says so.
+
+    Args:
+        email: With its content.
+
+    Returns:
+        A serialized ``EmailStreamMessage``.
+    """
+    message = EmailStreamMessage(
+        email_id=email.email_id,
+        kind=email_pb2.EmailKind.Value(f"EMAIL_KIND_{email.kind}"),
+        priority=email_pb2.Priority.Value(f"PRIORITY_{email.lane.name}"),
+        size_bytes=email.size_bytes,
+        alone=email.alone,
+    )
+    message.accepted_at.FromDatetime(email.accepted_at)
+    if email.expire_at is not None:
+        message.expire_at.FromDatetime(email.expire_at)
+    if email.content is not None and not email.alone and email.size_bytes <= INLINE_LIMIT_BYTES:
+        message.content.CopyFrom(email.content)
+    else:
+        message.stored.CopyFrom(StoredContent())
+    return message.SerializeToString()
+
+
+def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
+    """Read a stream entry.
+
+    Args:
+        fields: Names and values of the entry.
+        lane: The stream that it came from, whatever the message says.
+
+    Raises:
+        MalformedEntryError: The entry is no email of this system, or contradicts itself.
+    """
+    if b"email_id" not in fields or b"message" not in fields:
+        raise MalformedEntryError("the entry needs the fields email_id and message")
+    try:
+        email_id = uuid.UUID(fields[b"email_id"].decode("ascii"))
+    except ValueError as e:
+        raise MalformedEntryError("email_id is no UUID") from e
+    try:
+        message = EmailStreamMessage.FromString(fields[b"message"])
+    except DecodeError as e:
+        raise MalformedEntryError("message is no EmailStreamMessage") from e
+    if message.email_id != str(email_id) or message.WhichOneof("body") is None:
+        raise MalformedEntryError("message does not belong to this email_id, or has no body")
+    if message.kind not in email_pb2.EmailKind.values() or message.kind == email_pb2.EMAIL_KIND_UNSPECIFIED:
+        raise MalformedEntryError("message has no known kind")
+    try:
+        accepted_at = message.accepted_at.ToDatetime(UTC)
+        expire_at = message.expire_at.ToDatetime(UTC) if message.HasField("expire_at") else None
+    except ValueError as e:
+        raise MalformedEntryError("message has an impossible time") from e
+    inline = message.WhichOneof("body") == "content"
+    return QueuedEmail(
+        email_id=message.email_id,
+        kind=email_pb2.EmailKind.Name(message.kind).removeprefix("EMAIL_KIND_"),
+        lane=lane,
+        accepted_at=accepted_at,
+        expire_at=expire_at,
+        content=message.content if inline else None,
+        alone=message.alone,
+        size_bytes=message.size_bytes,
+    )
+
+
+def encode_raw_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes]) -> bytes:
+    """Keep an entry that is no email, whole: a serialized ``RawStreamEntry``."""
+    return RawStreamEntry(
+        stream=stream,
+        entry_id=entry_id,
+        fields=[RawStreamEntry.Field(name=name, value=value) for name, value in fields.items()],
+    ).SerializeToString()

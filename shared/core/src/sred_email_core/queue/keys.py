@@ -1,0 +1,74 @@
+"""The names of everything in Redis."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+GROUP = "email-consumers"
+"""The one consumer group on each of the three streams."""
+
+
+class Lane(IntEnum):
+    """A stream, by the number that the scripts know it by; the lower number goes first."""
+
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """Keys under one prefix.
+
+    On Redis Cluster the prefix holds a hash tag, ``{sred:email}``, so that one script may touch all of them.
+    """
+
+    prefix: str = "sred:email"
+
+    def stream(self, lane: Lane) -> str:
+        """The stream of a lane."""
+        return f"{self.prefix}:send" if lane is Lane.NORMAL else f"{self.prefix}:send:{lane.name.lower()}"
+
+    @property
+    def streams(self) -> list[str]:
+        """The three streams, highest lane first: KEYS[1..3] of the scripts."""
+        return [self.stream(lane) for lane in Lane]
+
+    @property
+    def retry(self) -> str:
+        """ZSET of email ids, scored by due time in Unix milliseconds."""
+        return f"{self.prefix}:retry"
+
+    @property
+    def dlq(self) -> str:
+        """Stream that shows the open dead letters; PostgreSQL holds them."""
+        return f"{self.prefix}:dlq"
+
+    @property
+    def letters(self) -> str:
+        """HASH from dead letter id to its entry in the DLQ."""
+        return f"{self.prefix}:dlq:entries"
+
+    @property
+    def places(self) -> str:
+        """HASH from email id to where the email is: ``stream:<lane>:<entry>``, ``retry:<lane>`` or ``send:<email>``."""
+        return f"{self.prefix}:places"
+
+    @property
+    def parked(self) -> str:
+        """HASH from email id to the message of an email that waits alone in the retry set."""
+        return f"{self.prefix}:retry:messages"
+
+    @property
+    def grants(self) -> str:
+        """LIST of the newest grants of the request limiter, Unix milliseconds, newest first."""
+        return f"{self.prefix}:grants"
+
+    @property
+    def dispatch(self) -> str:
+        """HASH that holds delivery for all replicas: ``state``, ``reason``, ``until`` (Unix milliseconds)."""
+        return f"{self.prefix}:dispatch"
+
+    @property
+    def doorbell(self) -> str:
+        """LIST that idle consumers block on; whoever adds work pushes one element."""
+        return f"{self.prefix}:doorbell"

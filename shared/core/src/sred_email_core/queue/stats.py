@@ -1,0 +1,149 @@
+"""What is in the queue, for people and dashboards."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from sred_email_core.errors import QueueUnavailableError
+from sred_email_core.queue.keys import GROUP, Lane, QueueKeys
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStats:
+    """One stream.
+
+    Attributes:
+        lane: Which.
+        waiting: Entries that nobody has taken.
+        in_flight: Entries that a consumer has taken and not finished.
+        oldest_waiting: Age of the oldest that waits; None: none waits.
+    """
+
+    lane: Lane
+    waiting: int
+    in_flight: int
+    oldest_waiting: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerStats:
+    """One member of the group: what it holds, and for how long it has done nothing."""
+
+    name: str
+    in_flight: int
+    idle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """Everything at one moment.
+
+    Attributes:
+        lanes: Highest first.
+        retry_scheduled: Members of the retry set that are not due.
+        retry_due: Members that are.
+        consumers: By name.
+        state: Name of the DispatchState.
+        reason: Why it is not RUNNING, or what slows it; empty: nothing.
+    """
+
+    lanes: list[LaneStats]
+    retry_scheduled: int
+    retry_due: int
+    consumers: list[ConsumerStats]
+    state: str
+    reason: str
+
+
+class QueueInspector:
+    """Reads the queue in two round trips; it changes nothing."""
+
+    def __init__(self, redis: Redis, keys: QueueKeys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def read(self) -> QueueStats:
+        """What is there now.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer.
+        """
+        try:
+            return await self._read()
+        except (RedisError, OSError, TimeoutError) as e:
+            raise QueueUnavailableError(f"Redis: {e}") from e
+
+    async def _read(self) -> QueueStats:
+        seconds, micros = await self._redis.time()
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zcard(self._keys.retry)
+        pipe.zcount(self._keys.retry, "-inf", now_ms)
+        pipe.hgetall(self._keys.dispatch)
+        for stream in self._keys.streams:
+            pipe.xlen(stream)
+            pipe.xpending(stream, GROUP)
+            pipe.xinfo_groups(stream)
+            pipe.xinfo_consumers(stream, GROUP)
+        scheduled, due, dispatch, *streams = await pipe.execute(raise_on_error=False)
+        for answer in (scheduled, due, dispatch):
+            if isinstance(answer, Exception):
+                raise answer
+        lanes: list[LaneStats] = []
+        consumers: dict[str, ConsumerStats] = {}
+        for index, lane in enumerate(Lane):
+            length, pending, groups, members = streams[index * 4 : index * 4 + 4]
+            lanes.append(await self._lane(lane, length, pending, groups, now_ms))
+            for member in _unless_missing(members, []):
+                _merge(consumers, member)
+        state, reason = _dispatch_state(dispatch, now_ms)
+        return QueueStats(
+            lanes=lanes,
+            retry_scheduled=scheduled - due,
+            retry_due=due,
+            consumers=[consumers[name] for name in sorted(consumers)],
+            state=state,
+            reason=reason,
+        )
+
+    async def _lane(self, lane: Lane, length: Any, pending: Any, groups: Any, now_ms: int) -> LaneStats:  # noqa: ANN401 - Redis' answers
+        in_flight = int(_unless_missing(pending, {"pending": 0})["pending"])
+        last_id = next(
+            (g["last-delivered-id"] for g in _unless_missing(groups, []) if _text(g["name"]) == GROUP), b"0-0"
+        )
+        waiting = max(0, int(_unless_missing(length, 0)) - in_flight)
+        oldest = None
+        if waiting:
+            entries = await self._redis.xrange(self._keys.stream(lane), min=f"({_text(last_id)}", count=1)
+            if entries:
+                oldest = timedelta(milliseconds=max(0, now_ms - int(_text(entries[0][0]).split("-")[0])))
+        return LaneStats(lane, waiting, in_flight, oldest)
+
+
+def _unless_missing(answer: Any, default: Any) -> Any:  # noqa: ANN401 - Redis' answers
+    """The answer; the default where the stream or its group does not exist yet."""
+    if isinstance(answer, ResponseError):
+        return default
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _merge(consumers: dict[str, ConsumerStats], member: dict[str, Any]) -> None:
+    name = _text(member["name"])
+    idle = timedelta(milliseconds=int(member["idle"]))
+    before = consumers.get(name, ConsumerStats(name, 0, idle))
+    consumers[name] = ConsumerStats(name, before.in_flight + int(member["pending"]), min(before.idle, idle))
+
+
+def _dispatch_state(dispatch: dict[bytes, bytes], now_ms: int) -> tuple[str, str]:
+    if int(float(dispatch.get(b"until", b"0"))) <= now_ms:
+        return "RUNNING", ""
+    return _text(dispatch.get(b"state", b"RUNNING")), _text(dispatch.get(b"reason", b""))
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - Redis' answers
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
