@@ -1,0 +1,1 @@
+"""The ingress: accepts emails by gRPC and puts them on the stream."""

@@ -1,0 +1,103 @@
+"""The gRPC face of the ingress: translate, delegate, translate back."""
+
+from datetime import datetime
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sred.email.v1 import dispatch_service_pb2 as pb
+from sred.email.v1 import dispatch_service_pb2_grpc, email_pb2
+from sred_email_core.email_send_log.records import EmailRecord
+from sred_email_core.errors import EmailDispatchError, FieldViolation, InvalidRequestError
+from sred_email_core.grpc_server import status_of
+from sred_email_ingress.dispatch import Acceptance, RedisStreamEmailDispatchService
+
+MAX_BATCH = 1000
+"""Emails in one BatchSendEmails."""
+
+
+class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServicer):
+    """Serves EmailDispatchService; RPCs that are not here answer UNIMPLEMENTED."""
+
+    def __init__(self, dispatch: RedisStreamEmailDispatchService) -> None:
+        self._dispatch = dispatch
+
+    async def SendEmail(  # noqa: N802 - named by the contract
+        self,
+        request: pb.SendEmailRequest,
+        context: grpc.aio.ServicerContext[pb.SendEmailRequest, pb.SendEmailResponse],  # noqa: ARG002
+    ) -> pb.SendEmailResponse:
+        """Accept one email."""
+        return _response(await self._dispatch.send(request))
+
+    async def BatchSendEmails(  # noqa: N802 - named by the contract
+        self,
+        request: pb.BatchSendEmailsRequest,
+        context: grpc.aio.ServicerContext[pb.BatchSendEmailsRequest, pb.BatchSendEmailsResponse],  # noqa: ARG002
+    ) -> pb.BatchSendEmailsResponse:
+        """Accept many emails, each on its own."""
+        if len(request.requests) > MAX_BATCH:
+            raise InvalidRequestError(
+                [FieldViolation("requests", f"must hold at most {MAX_BATCH} emails; send several")]
+            )
+        results = await self._dispatch.send_many(request.requests)
+        return pb.BatchSendEmailsResponse(results=[_result(result) for result in results])
+
+    async def GetEmail(  # noqa: N802 - named by the contract
+        self,
+        request: pb.GetEmailRequest,
+        context: grpc.aio.ServicerContext[pb.GetEmailRequest, pb.GetEmailResponse],  # noqa: ARG002
+    ) -> pb.GetEmailResponse:
+        """One email, by its id or its key."""
+        which = request.WhichOneof("lookup")
+        record = await self._dispatch.get(
+            email_id=request.email_id if which == "email_id" else None,
+            idempotency_key=request.idempotency_key if which == "idempotency_key" else None,
+        )
+        return pb.GetEmailResponse(email=_email(record))
+
+
+def _response(acceptance: Acceptance) -> pb.SendEmailResponse:
+    return pb.SendEmailResponse(
+        email_id=acceptance.email_id,
+        status=email_pb2.EmailStatus.Value(f"EMAIL_STATUS_{acceptance.status}"),
+        deduplicated=acceptance.deduplicated,
+        accepted_at=_timestamp(acceptance.accepted_at),
+    )
+
+
+def _result(result: Acceptance | EmailDispatchError) -> pb.SendEmailResult:
+    if isinstance(result, EmailDispatchError):
+        return pb.SendEmailResult(error=status_of(result))
+    return pb.SendEmailResult(response=_response(result))
+
+
+def _email(record: EmailRecord) -> email_pb2.Email:
+    return email_pb2.Email(
+        email_id=str(record.id),
+        idempotency_key=record.idempotency_key,
+        kind=email_pb2.EmailKind.Value(f"EMAIL_KIND_{record.kind}"),
+        priority=email_pb2.Priority.Value(f"PRIORITY_{record.priority}"),
+        from_address=record.from_address,
+        to=record.recipients,
+        subject=record.subject,
+        status=email_pb2.EmailStatus.Value(f"EMAIL_STATUS_{record.status}"),
+        attempts=record.attempts,
+        last_error=record.last_error or "",
+        provider_message_id=record.provider_message_id or "",
+        delivery=email_pb2.DeliveryState.Value(f"DELIVERY_STATE_{record.delivery or 'UNSPECIFIED'}"),
+        created_at=_timestamp(record.created_at),
+        send_at=_timestamp(record.send_at),
+        expire_at=_timestamp(record.expire_at),
+        sent_at=_timestamp(record.sent_at),
+        updated_at=_timestamp(record.updated_at),
+        next_attempt_at=_timestamp(record.next_attempt_at),
+    )
+
+
+def _timestamp(when: datetime | None) -> Timestamp | None:
+    if when is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(when)
+    return stamp

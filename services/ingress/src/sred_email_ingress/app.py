@@ -1,0 +1,81 @@
+"""Builds the ingress and runs it until it is asked to stop."""
+
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import structlog
+from grpc_health.v1.health import aio as grpc_health
+from prometheus_client import CollectorRegistry
+
+from sred.email.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
+from sred_email_core.email_send_log.acceptance import AcceptanceLog
+from sred_email_core.email_send_log.migrate import SchemaCheck
+from sred_email_core.grpc_server import running_grpc_server
+from sred_email_core.health import Dependency, HealthWatch
+from sred_email_core.http_server import build_http_app, running_http_server
+from sred_email_core.lifecycle import serve, stop_on_signals
+from sred_email_core.postgres import open_pool
+from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.scripts import QueueScripts
+from sred_email_core.redis_connection import open_redis
+from sred_email_ingress.api import EmailDispatchServicer
+from sred_email_ingress.dispatch import RedisStreamEmailDispatchService, SenderPolicy
+from sred_email_ingress.metrics import IngressMetrics
+from sred_email_ingress.producer import RedisEmailStreamProducer
+from sred_email_ingress.settings import IngressSettings
+
+log = structlog.get_logger(__name__)
+
+_PUBLISH_PATIENCE = timedelta(milliseconds=250)
+"""How long a call waits for Redis: the email is safe in the log, and its caller should not feel a queue that hangs."""
+
+SERVICE = dispatch_service_pb2.DESCRIPTOR.services_by_name["EmailDispatchService"].full_name
+
+
+async def run(settings: IngressSettings) -> None:
+    """Serve until SIGTERM or SIGINT; calls in progress finish first.
+
+    Raises:
+        OSError: An address can't be listened on.
+    """
+    stop = stop_on_signals()
+    registry = CollectorRegistry()
+    metrics = IngressMetrics(registry)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
+        redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=2)))
+        producer = RedisEmailStreamProducer(
+            QueueScripts(redis, QueueKeys(settings.redis_prefix)), metrics, patience=_PUBLISH_PATIENCE
+        )
+        dispatch = RedisStreamEmailDispatchService(
+            AcceptanceLog(pool),
+            producer,
+            metrics,
+            SenderPolicy(settings.default_from, settings.allowed_from_domains),
+        )
+        stack.push_async_callback(dispatch.drain)
+        servicer = grpc_health.HealthServicer()
+        health = HealthWatch(
+            [Dependency("PostgreSQL", SchemaCheck(pool)), Dependency("Redis", redis.ping, essential=False)],
+            grpc_health_servicer=servicer,
+            grpc_service=SERVICE,
+        )
+        await health.run_once()
+        await stack.enter_async_context(
+            running_http_server(build_http_app(health, registry), settings.ingress_http_listen)
+        )
+        await stack.enter_async_context(
+            running_grpc_server(
+                settings.ingress_grpc_listen,
+                lambda server: dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(
+                    EmailDispatchServicer(dispatch), server
+                ),
+                service_names=[SERVICE],
+                health=servicer,
+                grace=settings.drain_timeout,
+            )
+        )
+        log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
+        await serve([health], stop)
+        log.info("ingress_stopping")
+    log.info("ingress_stopped")

@@ -1,0 +1,284 @@
+"""Accepts emails: validate, look the key up and claim it in the log, publish."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+import uuid_utils.compat
+
+from sred.email.v1 import email_pb2
+from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
+from sred.email.v1.stream_message_pb2 import EmailContent
+from sred_email_core.email_send_log.acceptance import AcceptanceLog
+from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail
+from sred_email_core.errors import (
+    EmailDispatchError,
+    EmailNotFoundError,
+    FieldViolation,
+    IdempotencyKeyReusedError,
+    InvalidRequestError,
+    LogUnavailableError,
+    UnstorableError,
+)
+from sred_email_core.group_commit import GroupCommit
+from sred_email_core.queue.codec import QueuedEmail
+from sred_email_core.queue.keys import Lane
+from sred_email_ingress.addresses import parse_address
+from sred_email_ingress.fingerprint import fingerprint
+from sred_email_ingress.metrics import IngressMetrics
+from sred_email_ingress.producer import RedisEmailStreamProducer
+from sred_email_ingress.validation import find_violations
+
+log = structlog.get_logger(__name__)
+
+_URGENT = (email_pb2.EMAIL_KIND_WELCOME, email_pb2.EMAIL_KIND_EMAIL_CONFIRMATION, email_pb2.EMAIL_KIND_PASSWORD_RESET)
+"""Kinds that somebody waits for: HIGH unless the caller says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """An accepted email.
+
+    Attributes:
+        email_id: Of the one email that its key stands for.
+        status: Of that email now.
+        deduplicated: The email had been accepted before this call.
+        accepted_at: When it was.
+    """
+
+    email_id: str
+    status: str
+    deduplicated: bool
+    accepted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SenderPolicy:
+    """Who may be the sender.
+
+    Attributes:
+        default_from: Sender of emails that name none; None: they must.
+        allowed_domains: Domains to send from; None: any.
+    """
+
+    default_from: str | None = None
+    allowed_domains: frozenset[str] | None = None
+
+    def objection(self, from_address: str) -> FieldViolation | None:
+        """Why an email can't be sent from this address; None: it can."""
+        if not from_address:
+            return FieldViolation("from_address", "is required: this service has no default sender")
+        if self.allowed_domains is not None and parse_address(from_address).domain not in self.allowed_domains:
+            return FieldViolation("from_address", "must be of a domain that this service may send from")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """An email on its way into the log.
+
+    Attributes:
+        objection: A reason to refuse it that depends on settings or time, and so does not bind a key that is held.
+    """
+
+    email: NewEmail
+    content: EmailContent
+    objection: EmailDispatchError | None
+
+
+class RedisStreamEmailDispatchService:
+    """Decides by idempotency key in the log whether an email is new, and puts it on its Redis stream.
+
+    Calls that arrive together share one INSERT. An accepted email is durable before ``send`` returns; whether it is on
+    its stream by then is not promised.
+    """
+
+    def __init__(
+        self,
+        acceptance_log: AcceptanceLog,
+        producer: RedisEmailStreamProducer,
+        metrics: IngressMetrics,
+        senders: SenderPolicy,
+    ) -> None:
+        self._log = acceptance_log
+        self._producer = producer
+        self._metrics = metrics
+        self._senders = senders
+        self._group: GroupCommit[_Offer, tuple[Acceptance, QueuedEmail | None]] = GroupCommit(
+            self._accept,
+            max_items=500,
+            max_groups=2,
+            weigh=lambda offer: len(offer.email.message),
+            max_weight=8 * 1024 * 1024,
+        )
+
+    async def send(self, request: SendEmailRequest) -> Acceptance:
+        """Accept one email.
+
+        Raises:
+            InvalidRequestError: Fields are wrong; nothing was written.
+            IdempotencyKeyReusedError: The key belongs to an email with other content; nothing was written.
+            LogUnavailableError: PostgreSQL does not answer; repeat the call with the same key.
+        """
+        try:
+            acceptance, to_publish = await self._group.submit(self._offer(request))
+        except EmailDispatchError as e:
+            self._metrics.emails.labels(_outcome(e)).inc()
+            raise
+        self._metrics.emails.labels("deduplicated" if acceptance.deduplicated else "accepted").inc()
+        if to_publish is not None:
+            await self._producer.publish(to_publish)
+        return acceptance
+
+    async def send_many(self, requests: Sequence[SendEmailRequest]) -> list[Acceptance | EmailDispatchError]:
+        """Accept many emails, each on its own; results in the order of the requests.
+
+        Of requests with the same key the first one counts.
+        """
+        results: list[Acceptance | EmailDispatchError | None] = [None] * len(requests)
+        by_key: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            by_key.setdefault(request.idempotency_key, []).append(index)
+
+        async def send_in_order(indexes: list[int]) -> None:
+            for index in indexes:
+                try:
+                    results[index] = await self.send(requests[index])
+                except EmailDispatchError as e:
+                    results[index] = e
+
+        await asyncio.gather(*(send_in_order(indexes) for indexes in by_key.values()))
+        return [result for result in results if result is not None]
+
+    async def get(self, *, email_id: str | None = None, idempotency_key: str | None = None) -> EmailRecord:
+        """One email, by its id or its key.
+
+        Raises:
+            InvalidRequestError: The id is no UUID, or neither is given.
+            EmailNotFoundError: There is no such email.
+        """
+        parsed: uuid.UUID | None = None
+        if email_id is not None:
+            try:
+                parsed = uuid.UUID(email_id)
+            except ValueError as e:
+                raise InvalidRequestError([FieldViolation("email_id", "must be a UUID")]) from e
+        elif not idempotency_key or "\0" in idempotency_key:
+            raise InvalidRequestError([FieldViolation("lookup", "needs email_id or idempotency_key")])
+        found = await self._log.get(email_id=parsed, idempotency_key=idempotency_key)
+        if found is None:
+            raise EmailNotFoundError("there is no email with this id or idempotency key")
+        return found
+
+    async def drain(self) -> None:
+        """Wait until everything that was flushed has ended."""
+        await self._group.drain()
+        await self._producer.drain()
+
+    def _offer(self, request: SendEmailRequest) -> _Offer:
+        violations = find_violations(request)
+        if violations:
+            raise InvalidRequestError(violations)
+        content = EmailContent(
+            from_address=request.from_address or self._senders.default_from or "",
+            to=_mailboxes(request.to),
+            cc=_mailboxes(request.cc),
+            bcc=_mailboxes(request.bcc),
+            reply_to=_mailboxes(request.reply_to),
+            subject=request.inline.subject,
+            html=request.inline.html,
+            text=request.inline.text,
+            headers=request.headers,
+            tags=request.tags,
+            attachments=request.attachments,
+        )
+        priority = request.priority or (
+            email_pb2.PRIORITY_HIGH if request.kind in _URGENT else email_pb2.PRIORITY_NORMAL
+        )
+        objection = self._senders.objection(content.from_address)
+        return _Offer(
+            email=NewEmail(
+                id=uuid_utils.compat.uuid7(),
+                idempotency_key=request.idempotency_key,
+                fingerprint=fingerprint(request),
+                kind=email_pb2.EmailKind.Name(request.kind).removeprefix("EMAIL_KIND_"),
+                priority=email_pb2.Priority.Name(priority).removeprefix("PRIORITY_"),
+                from_address=content.from_address,
+                recipients=[parse_address(to).address for to in request.to],
+                subject=content.subject,
+                message=content.SerializeToString(),
+            ),
+            content=content,
+            objection=InvalidRequestError([objection]) if objection else None,
+        )
+
+    async def _accept(self, offers: Sequence[_Offer]) -> list[tuple[Acceptance, QueuedEmail | None] | BaseException]:
+        """Write one group; each offer gets its own result. Of offers with the same key the first one is written."""
+        first: dict[str, _Offer] = {}
+        for offer in offers:
+            if offer.objection is None:
+                first.setdefault(offer.email.idempotency_key, offer)
+        try:
+            written = await self._log.accept([offer.email for offer in first.values()]) if first else {}
+        except UnstorableError as e:
+            if len(offers) == 1:
+                log.exception("email_unstorable")
+                return [e]
+            middle = len(offers) // 2  # the bad row must not fail its neighbours
+            return [*await self._accept(offers[:middle]), *await self._accept(offers[middle:])]
+        others = [offer for offer in offers if offer.email.id not in written]
+        held = await self._log.find_by_keys([o.email.idempotency_key for o in others]) if others else {}
+        return [
+            _accepted(offer, written[offer.email.id])
+            if offer.email.id in written
+            else _judge(offer, held.get(offer.email.idempotency_key))
+            for offer in offers
+        ]
+
+
+def _mailboxes(addresses: Sequence[str]) -> list[str]:
+    """Addresses as any mail program reads them alike: domains in ASCII, display names quoted where they must be."""
+    return [parse_address(address).mailbox for address in addresses]
+
+
+def _accepted(offer: _Offer, accepted_at: datetime) -> tuple[Acceptance, QueuedEmail]:
+    email_id = str(offer.email.id)
+    queued = QueuedEmail(
+        email_id=email_id,
+        kind=offer.email.kind,
+        lane=Lane[offer.email.priority],
+        accepted_at=accepted_at,
+        expire_at=None,
+        content=offer.content,
+        alone=len(offer.content.attachments) > 0,
+        size_bytes=len(offer.email.message),
+    )
+    return Acceptance(email_id, "QUEUED", deduplicated=False, accepted_at=accepted_at), queued
+
+
+def _judge(offer: _Offer, held: HeldKey | None) -> tuple[Acceptance, QueuedEmail | None] | EmailDispatchError:
+    """Decide about an offer that was not written: its key is held, or something else speaks against it."""
+    if held is None:
+        return offer.objection or LogUnavailableError("the email that held this key has just left the log")
+    if held.fingerprint != offer.email.fingerprint:
+        return IdempotencyKeyReusedError(str(held.id))
+    queued = None
+    if held.message is not None:  # it may never have been published: the caller that wrote it may have died
+        queued = QueuedEmail.of_content(
+            email_id=str(held.id),
+            kind=held.kind,
+            priority=held.priority,
+            accepted_at=held.created_at,
+            expire_at=held.expire_at,
+            content=held.message,
+        )
+    return Acceptance(str(held.id), held.status, deduplicated=True, accepted_at=held.created_at), queued
+
+
+def _outcome(error: EmailDispatchError) -> str:
+    if isinstance(error, InvalidRequestError):
+        return "invalid"
+    return "conflict" if isinstance(error, IdempotencyKeyReusedError) else "unavailable"
