@@ -1,0 +1,1 @@
+"""The consumer: delivers the emails of the stream through Resend."""

@@ -1,0 +1,147 @@
+"""Dead letters: the log holds them, the DLQ shows them."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+import uuid_utils.compat
+
+from sred_email_consumer.metrics import ConsumerMetrics
+from sred_email_core.email_send_log.dead_letters import DeadLetterLog
+from sred_email_core.email_send_log.delivery import DeliveryLog
+from sred_email_core.email_send_log.records import MalformedEntry, ReplayedEmail
+from sred_email_core.queue.codec import QueuedEmail, encode, encode_raw_entry
+from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.scripts import Entry, ParkedInSend, QueueScripts
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """An email that has become a dead letter in the log.
+
+    Attributes:
+        dead_letter_id: Its id there.
+        email: As it travelled.
+        reason: Name of the DeadLetterReason.
+        error: For people.
+        attempts: That counted.
+        entry_id: The stream entry that ends with it; empty: none.
+    """
+
+    dead_letter_id: str
+    email: QueuedEmail
+    reason: str
+    error: str
+    attempts: int
+    entry_id: str = ""
+
+
+class DeadLetterService:
+    """Moves dead letters into the DLQ after the log, and out of it again after a replay."""
+
+    def __init__(
+        self,
+        letters: DeadLetterLog,
+        delivery_log: DeliveryLog,
+        scripts: QueueScripts,
+        metrics: ConsumerMetrics,
+        consumer: str,
+        keys: QueueKeys,
+    ) -> None:
+        self._letters = letters
+        self._delivery_log = delivery_log
+        self._scripts = scripts
+        self._metrics = metrics
+        self._consumer = consumer
+        self._keys = keys
+
+    async def show(self, burial: Burial) -> None:
+        """Put a letter that is in the log into the DLQ, once, and take its email off its stream."""
+        email = burial.email
+        await self._scripts.bury(
+            self._consumer,
+            dead_letter_id=burial.dead_letter_id,
+            email_id=email.email_id,
+            source=(email.lane, burial.entry_id) if burial.entry_id else None,
+            fields={
+                b"email_id": email.email_id.encode(),
+                b"message": encode(email),
+                b"reason": burial.reason.encode(),
+                b"error": burial.error.encode(),
+                b"attempts": str(burial.attempts).encode(),
+                b"dead_letter_id": burial.dead_letter_id.encode(),
+            },
+        )
+        self._metrics.dead_letters.labels(burial.reason).inc()
+        log.warning("email_dead", email_id=email.email_id, reason=burial.reason, error=burial.error)
+
+    async def keep_malformed(self, entry: Entry, error: str) -> None:
+        """Keep an entry that is no email, whole: in the log first, then in the DLQ."""
+        stream = self._keys.stream(entry.lane)
+        malformed = MalformedEntry(
+            id=uuid_utils.compat.uuid7(),
+            error=error,
+            raw_entry=encode_raw_entry(stream, entry.entry_id, entry.fields),
+            stream=stream,
+            entry_id=entry.entry_id,
+        )
+        (dead_letter_id,) = await self._delivery_log.record_malformed([malformed])
+        others = {b"raw:" + k: v for k, v in entry.fields.items() if k not in (b"email_id", b"message")}
+        await self._scripts.bury(
+            self._consumer,
+            dead_letter_id=dead_letter_id,
+            source=(entry.lane, entry.entry_id),
+            fields={
+                b"email_id": entry.fields.get(b"email_id", b""),
+                b"message": entry.fields.get(b"message", b""),
+                b"reason": b"MALFORMED",
+                b"error": error.encode(),
+                b"dead_letter_id": dead_letter_id.encode(),
+                **others,
+            },
+        )
+        self._metrics.dead_letters.labels("MALFORMED").inc()
+        log.warning("entry_malformed", stream=stream, entry_id=entry.entry_id, error=error)
+
+    async def replay(
+        self, ids: Sequence[uuid.UUID], *, include_outcome_unknown: bool, include_poison: bool
+    ) -> list[ReplayedEmail]:
+        """Send the emails of dead letters again; those that may not be are left alone.
+
+        Returns:
+            The emails that are under way again.
+        """
+        replayed = await self._letters.replay(
+            ids, include_outcome_unknown=include_outcome_unknown, include_poison=include_poison
+        )
+        await self._scripts.unbury([email.dead_letter_id for email in replayed])
+        anew = [_queued(email) for email in replayed if not email.repeats]
+        await self._scripts.publish([(email.lane, email.email_id, encode(email)) for email in anew])
+        await self._scripts.park_sends(self._consumer, _placed_in_sends(replayed))
+        return replayed
+
+
+def _queued(email: ReplayedEmail) -> QueuedEmail:
+    return QueuedEmail.of_content(
+        email_id=email.email_id,
+        kind=email.kind,
+        priority=email.priority,
+        accepted_at=email.created_at,
+        expire_at=email.expire_at,
+        content=email.message,
+    )
+
+
+def _placed_in_sends(replayed: Sequence[ReplayedEmail]) -> list[ParkedInSend]:
+    """The places of emails that are repeated; they come in the order of their sends."""
+    first: dict[str, str] = {}
+    placed = []
+    for email in replayed:
+        if email.repeats and email.send_id is not None:
+            first_email_id = first.setdefault(email.send_id, email.email_id)
+            placed.append(ParkedInSend(first_email_id, email.email_id, delay=timedelta()))
+    return placed

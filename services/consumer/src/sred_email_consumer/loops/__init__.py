@@ -1,0 +1,1 @@
+"""What the consumer does over and over, one loop a file."""

@@ -1,0 +1,48 @@
+"""Puts parked emails back on their streams when they are due."""
+
+import asyncio
+
+import structlog
+
+from sred_email_consumer.retry_service import RedisEmailRetryService
+from sred_email_core.errors import QueueUnavailableError
+from sred_email_core.lifecycle import wait_for
+from sred_email_core.queue.scripts import Promoted
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_WAIT_S = 0.5
+"""Until the retry set is asked again: what is parked meanwhile may be due sooner than what was known."""
+
+
+class RetryPromoter:
+    """Moves emails from the retry set to their streams. Any replica may do it, several at once too."""
+
+    def __init__(self, retries: RedisEmailRetryService) -> None:
+        self._retries = retries
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Promote until ``stop`` is set."""
+        while not stop.is_set():
+            wait_s = _LONGEST_WAIT_S
+            try:
+                promoted = await self.run_once()
+            except QueueUnavailableError as e:
+                log.debug("promotion_failed", reason=str(e))
+            else:
+                if promoted.moved:
+                    continue
+                if promoted.next_due is not None:
+                    wait_s = min(wait_s, promoted.next_due.total_seconds())
+            await wait_for(stop, wait_s)
+
+    async def run_once(self) -> Promoted:
+        """Move what is due now, a bounded number.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer.
+        """
+        promoted = await self._retries.promote()
+        if promoted.moved:
+            log.info("promoted", emails=promoted.moved)
+        return promoted

@@ -1,0 +1,139 @@
+"""What operators may ask and do: the queue at a glance, dead letters."""
+
+import base64
+import binascii
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sred_email_consumer.dead_letters import DeadLetterService
+from sred_email_core.email_send_log.dead_letters import DeadLetterLog
+from sred_email_core.email_send_log.records import DeadLetterRecord
+from sred_email_core.errors import FieldViolation, InvalidRequestError
+from sred_email_core.queue.stats import QueueInspector, QueueStats
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1000
+MAX_REPLAY = 1000
+"""Dead letters in one call of replay; the answer says how many remain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters.
+
+    Attributes:
+        ids: These, as callers wrote them; None: not by id.
+        reason: Those with this reason; None and no ids: all.
+    """
+
+    ids: tuple[str, ...] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of a replay: emails under way again, letters that may not be, and how many are left to be asked for."""
+
+    replayed: int
+    skipped: int
+    remaining: int
+
+
+class EmailOperations:
+    """Operators' view of the queue and of the dead letters."""
+
+    def __init__(self, inspector: QueueInspector, letters: DeadLetterLog, service: DeadLetterService) -> None:
+        self._inspector = inspector
+        self._letters = letters
+        self._service = service
+
+    async def stats(self) -> tuple[QueueStats, int]:
+        """The queue, and how many dead letters are open."""
+        return await self._inspector.read(), await self._letters.count()
+
+    async def page(
+        self, *, size: int, token: str, reason: str | None, kind: str | None
+    ) -> tuple[list[DeadLetterRecord], str]:
+        """A page of dead letters, oldest first, and the token of the next page; empty: this is the last one.
+
+        Raises:
+            InvalidRequestError: The token is not one of ours, or the size is negative.
+        """
+        if size < 0:
+            raise InvalidRequestError([FieldViolation("page_size", "must be 0 or more")])
+        size = min(size or DEFAULT_PAGE, MAX_PAGE)
+        found = await self._letters.page(size=size + 1, after=_read_token(token), reason=reason, kind=kind)
+        page = found[:size]
+        return page, _write_token(page[-1]) if len(found) > size else ""
+
+    async def replay(self, selection: Selection, *, include_outcome_unknown: bool, limit: int) -> Replayed:
+        """Send dead letters again, a bounded number in one call.
+
+        Args:
+            selection: Which.
+            include_outcome_unknown: Also those that the recipient may have got already.
+            limit: The most; 0: as many as one call may.
+
+        Raises:
+            InvalidRequestError: An id is no dead letter id, or there are too many.
+        """
+        if limit < 0:
+            raise InvalidRequestError([FieldViolation("limit", "must be 0 or more")])
+        limit = min(limit or MAX_REPLAY, MAX_REPLAY)
+        if selection.ids is not None:
+            ids = _parse_ids(selection.ids)
+            chosen = ids[:limit]
+            replayed = await self._replay(chosen, include_outcome_unknown=include_outcome_unknown, by_id=True)
+            return Replayed(replayed, max(0, len(chosen) - replayed), len(ids) - len(chosen))
+        return await self._replay_all(selection.reason, include_outcome_unknown=include_outcome_unknown, limit=limit)
+
+    async def _replay_all(self, reason: str | None, *, include_outcome_unknown: bool, limit: int) -> Replayed:
+        """Go through the letters until ``limit`` of them were replayed or none is left to try."""
+        replayed = skipped = 0
+        after: tuple[datetime, uuid.UUID] | None = None
+        while replayed < limit:
+            page = await self._letters.page(size=min(limit - replayed, 200), after=after, reason=reason)
+            if not page:
+                return Replayed(replayed, skipped, 0)
+            after = (page[-1].failed_at, page[-1].id)
+            ids = [letter.id for letter in page]
+            done = await self._replay(ids, include_outcome_unknown=include_outcome_unknown, by_id=False)
+            replayed += done
+            skipped += max(0, len(ids) - done)
+        return Replayed(replayed, skipped, max(0, await self._letters.count(reason) - skipped))
+
+    async def _replay(self, ids: Sequence[uuid.UUID], *, include_outcome_unknown: bool, by_id: bool) -> int:
+        replayed = await self._service.replay(
+            ids, include_outcome_unknown=include_outcome_unknown, include_poison=by_id
+        )
+        return len(replayed)
+
+
+def _parse_ids(texts: Sequence[str]) -> list[uuid.UUID]:
+    parsed, violations = [], []
+    for index, text in enumerate(texts):
+        try:
+            parsed.append(uuid.UUID(text))
+        except ValueError:
+            violations.append(FieldViolation(f"ids.values[{index}]", "must be a dead letter id"))
+    if violations:
+        raise InvalidRequestError(violations[:50])
+    return list(dict.fromkeys(parsed))
+
+
+def _write_token(last: DeadLetterRecord) -> str:
+    return base64.urlsafe_b64encode(json.dumps([last.failed_at.isoformat(), str(last.id)]).encode()).decode()
+
+
+def _read_token(token: str) -> tuple[datetime, uuid.UUID] | None:
+    if not token:
+        return None
+    try:
+        failed_at, last_id = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
+        return datetime.fromisoformat(failed_at).astimezone(UTC), uuid.UUID(last_id)
+    except (ValueError, TypeError, AttributeError, binascii.Error, UnicodeError) as e:
+        violation = FieldViolation("page_token", "must be the next_page_token of an earlier answer")
+        raise InvalidRequestError([violation]) from e

@@ -1,0 +1,132 @@
+"""The provider: Resend's API over HTTPS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from sred_email_consumer.outcome import Accepted, Failure, FailureKind, interpret
+from sred_email_consumer.serializer import BATCH_ENDPOINT
+
+log = structlog.get_logger(__name__)
+
+_MAX_ANSWER_BYTES = 1024 * 1024
+"""An answer to 100 emails has about 10 kB."""
+
+
+class ApiKey:
+    """The bearer token; one that comes from a file is read again when the provider refuses it."""
+
+    def __init__(self, value: str | None, file: Path | None) -> None:
+        self._value = value or ""
+        self._file = file
+        self.refresh()
+
+    @property
+    def value(self) -> str:
+        """The token. Never log it."""
+        return self._value
+
+    def refresh(self) -> None:
+        """Read the file again, if there is one; a file that can't be read leaves the token as it is."""
+        if self._file is None:
+            return
+        try:
+            self._value = self._file.read_text().strip()
+        except OSError as e:
+            log.warning("api_key_file_unreadable", file=str(self._file), reason=e.strerror)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST.
+
+    Attributes:
+        endpoint: Path of the API.
+        idempotency_key: Of the send.
+        body: As the send remembers its hash.
+        emails: How many it carries.
+    """
+
+    endpoint: str
+    idempotency_key: str
+    body: bytes
+    emails: int
+
+
+class ResendClient:
+    """Posts sends on one pooled session, and says what came of it. It never raises for what the network does."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, key: ApiKey) -> None:
+        self._session = session
+        self._base_url = base_url.rstrip("/")
+        self._key = key
+
+    async def post(self, request: Request) -> Accepted | Failure:
+        """Make one request and wait for its answer, at most the session's timeout."""
+        headers = {
+            "Authorization": f"Bearer {self._key.value}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": request.idempotency_key,
+        }
+        batch = request.endpoint == BATCH_ENDPOINT
+        if batch:
+            headers["x-batch-validation"] = "permissive"
+        try:
+            async with self._session.post(
+                self._base_url + request.endpoint, data=request.body, headers=headers, allow_redirects=False
+            ) as response:
+                body = await _read(response)
+                lower = {name.lower(): value for name, value in response.headers.items()}
+                answer = interpret(response.status, lower, body, emails=request.emails, batch=batch)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as e:
+            return Failure(FailureKind.NOT_SENT, f"no connection: {_words(e)}")
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
+            return Failure(FailureKind.OUTCOME_UNKNOWN, f"no answer: {_words(e)}")
+        if isinstance(answer, Failure) and answer.kind is FailureKind.MISCONFIGURED:
+            self._key.refresh()
+        return answer
+
+
+@asynccontextmanager
+async def open_resend(
+    base_url: str, key: ApiKey, *, timeout: timedelta, connections: int
+) -> AsyncIterator[ResendClient]:
+    """A client while the context is open.
+
+    Args:
+        base_url: Of the API.
+        key: Its bearer token.
+        timeout: Of one request, from connecting to the last byte of the answer.
+        connections: The most at once.
+    """
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=30),
+        timeout=aiohttp.ClientTimeout(total=timeout.total_seconds(), connect=min(5.0, timeout.total_seconds())),
+        headers={"User-Agent": "sred-email-dispatch"},
+        auto_decompress=True,
+    ) as session:
+        yield ResendClient(session, base_url, key)
+        await asyncio.sleep(0)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body, as far as an answer of this API can be long."""
+    chunks = []
+    size = 0
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _MAX_ANSWER_BYTES:
+            response.close()
+            return b""
+    return b"".join(chunks)
+
+
+def _words(error: BaseException) -> str:
+    return (str(error) or type(error).__name__)[:500]
