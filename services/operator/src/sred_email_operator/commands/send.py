@@ -1,0 +1,142 @@
+"""``sred-email send``."""
+
+import mimetypes
+import sys
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+from google.protobuf.descriptor import EnumDescriptor
+
+from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
+from sred.email.v1.email_pb2 import Attachment, EmailKind, EmailStatus, InlineContent, Priority
+from sred_email_operator import output
+from sred_email_operator.connection import dispatch_service
+from sred_email_operator.options import (
+    DEFAULT_INGRESS_ADDRESS,
+    DEFAULT_TIMEOUT_S,
+    AsJson,
+    IngressAddress,
+    TimeoutSeconds,
+)
+from sred_email_operator.waiting import wait_until_ended
+
+_BODY_HELP = "the text itself, @FILE, or - for stdin"
+
+_Kind = Annotated[str, typer.Option(metavar="KIND", help=f"One of {output.enum_choices(EmailKind.DESCRIPTOR)}.")]
+_Priority = Annotated[
+    str | None,
+    typer.Option(metavar="LANE", help=f"One of {output.enum_choices(Priority.DESCRIPTOR)}; default: the kind's."),
+]
+_To = Annotated[list[str], typer.Option(metavar="ADDRESS", help="A recipient; may be repeated.")]
+_Cc = Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Gets a copy; may be repeated.")]
+_Bcc = Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Gets a hidden copy; may be repeated.")]
+_ReplyTo = Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Where answers go; may be repeated.")]
+_From = Annotated[str, typer.Option("--from", metavar="ADDRESS", help="The sender; default: that of the ingress.")]
+_Subject = Annotated[str, typer.Option(metavar="TEXT", help="The subject.")]
+_Html = Annotated[str, typer.Option(metavar="TEXT", help=f"The HTML body: {_BODY_HELP}.")]
+_Text = Annotated[str, typer.Option(metavar="TEXT", help=f"The plain text body: {_BODY_HELP}.")]
+_Tag = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label; may be repeated.")]
+_Header = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header; may be repeated.")]
+_Attach = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="A file; may be repeated."),
+]
+_Key = Annotated[str | None, typer.Option(metavar="KEY", help="Idempotency key; default: one is made and printed.")]
+_Wait = Annotated[bool, typer.Option("--wait", help="Wait until the email has ended; exit 1 unless it is SUCCESS.")]
+
+
+def send(  # noqa: PLR0913 - an argument for each option
+    *,
+    kind: _Kind,
+    to: _To,
+    subject: _Subject,
+    html: _Html = "",
+    text: _Text = "",
+    from_address: _From = "",
+    cc: _Cc = None,
+    bcc: _Bcc = None,
+    reply_to: _ReplyTo = None,
+    priority: _Priority = None,
+    tag: _Tag = None,
+    header: _Header = None,
+    attach: _Attach = None,
+    key: _Key = None,
+    wait: _Wait = False,
+    address: IngressAddress = DEFAULT_INGRESS_ADDRESS,
+    timeout_s: TimeoutSeconds = DEFAULT_TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Send one email. Repeating it with the same --key never sends a second one."""
+    if html == text == "-":
+        raise typer.BadParameter("only one of the two can come from stdin", param_hint="--html, --text")
+    request = SendEmailRequest(
+        kind=EmailKind.Value(_enum_name(EmailKind.DESCRIPTOR, kind, "--kind")),
+        priority=Priority.Value(_enum_name(Priority.DESCRIPTOR, priority, "--priority"))
+        if priority is not None
+        else Priority.PRIORITY_UNSPECIFIED,
+        from_address=from_address,
+        to=to,
+        cc=cc,
+        bcc=bcc,
+        reply_to=reply_to,
+        inline=InlineContent(subject=subject, html=_body(html, "--html"), text=_body(text, "--text")),
+        headers=_pairs(header, "--header"),
+        attachments=[_attachment(path) for path in attach or ()],
+        tags=_pairs(tag, "--tag"),
+        idempotency_key=_made_key() if key is None else key,
+    )
+    with dispatch_service(address) as service:
+        response = service.SendEmail(request, timeout=timeout_s)
+        if not wait:
+            output.show(response, as_json=as_json, idempotency_key=request.idempotency_key)
+            return
+        email = wait_until_ended(service, response.email_id, timeout_s=timeout_s)
+    output.show(email, as_json=as_json, deduplicated=response.deduplicated)
+    if email.status != EmailStatus.EMAIL_STATUS_SUCCESS:
+        ended = output.enum_name(EmailStatus.DESCRIPTOR, email.status)
+        output.print_failure(f"the email ended {ended}", *filter(None, [email.last_error]))
+        raise typer.Exit(1)
+
+
+def _made_key() -> str:
+    key = f"sred-email-{uuid4()}"
+    typer.echo(f"idempotency key: {key}", err=True)  # before the call: whoever gets no answer can repeat it safely
+    return key
+
+
+def _enum_name(enum: EnumDescriptor, text: str, option: str) -> str:
+    prefix = output.enum_prefix(enum)
+    name = prefix + text.upper().replace("-", "_").removeprefix(prefix)
+    if name not in enum.values_by_name or not enum.values_by_name[name].number:
+        raise typer.BadParameter(f"one of {output.enum_choices(enum)} is needed", param_hint=option)
+    return name
+
+
+def _body(value: str, option: str) -> str:
+    try:
+        if value == "-":
+            return sys.stdin.read()
+        if value.startswith("@"):
+            return Path(value[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot be read: {error}", param_hint=option) from error
+    return value
+
+
+def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for value in values or ():
+        name, equals, content = value.partition("=")
+        if not equals:
+            raise typer.BadParameter("NAME=VALUE is needed", param_hint=option)
+        if name in pairs:
+            raise typer.BadParameter(f"{name} is given twice", param_hint=option)
+        pairs[name] = content
+    return pairs
+
+
+def _attachment(path: Path) -> Attachment:
+    content_type, _ = mimetypes.guess_type(path.name)
+    return Attachment(filename=path.name, content_type=content_type or "", content=path.read_bytes())

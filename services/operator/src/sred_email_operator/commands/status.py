@@ -1,0 +1,40 @@
+"""``sred-email status``."""
+
+from typing import Annotated
+
+import typer
+
+from sred.email.v1.dispatch_service_pb2 import GetEmailRequest
+from sred_email_operator import output
+from sred_email_operator.connection import dispatch_service
+from sred_email_operator.options import (
+    DEFAULT_INGRESS_ADDRESS,
+    DEFAULT_TIMEOUT_S,
+    AsJson,
+    IngressAddress,
+    TimeoutSeconds,
+)
+
+
+def status(
+    email_id: Annotated[str | None, typer.Argument(metavar="EMAIL_ID", help="Id of the email.")] = None,
+    *,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="Its idempotency key, instead of the id.")
+    ] = None,
+    address: IngressAddress = DEFAULT_INGRESS_ADDRESS,
+    timeout_s: TimeoutSeconds = DEFAULT_TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the present state of one email.
+
+    It is named by its id or by its idempotency key.
+    """
+    if (email_id is None) == (key is None):
+        raise typer.BadParameter("either an email id or --key KEY is needed", param_hint="EMAIL_ID")
+    with dispatch_service(address) as service:
+        request = (
+            GetEmailRequest(email_id=email_id) if email_id is not None else GetEmailRequest(idempotency_key=key or "")
+        )
+        response = service.GetEmail(request, timeout=timeout_s)
+    output.show(response.email, as_json=as_json)
