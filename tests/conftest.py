@@ -1,0 +1,108 @@
+"""Real engines for all tests: one PostgreSQL and one Valkey per run, an empty database and an empty Redis per test."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from sred_email_core.email_send_log.migrate import migrate
+from sred_email_core.postgres import open_pool
+from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.scripts import QueueScripts
+from sred_email_core.redis_connection import open_redis
+from sred_email_local.engines import PostgresServer, ValkeyServer
+from sred_email_local.sandbox.provider import Options
+from sred_email_local.sandbox.server import SandboxServer
+from support.world import World
+
+_TEMPLATE = "migrated"
+_names = (f"test_{number}" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL with a migrated database to copy; shared, so tests that stop it start their own."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"})
+
+    async def prepare() -> None:
+        await server.start()
+        connection = await asyncpg.connect(server.dsn)
+        await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+        await connection.close()
+        await migrate(_dsn(server, _TEMPLATE))
+
+    asyncio.run(prepare())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey; shared, so tests that stop it start their own."""
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    asyncio.run(server.start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+async def dsn(postgres: PostgresServer) -> AsyncIterator[str]:
+    """An empty, migrated database."""
+    name = next(_names)
+    connection = await asyncpg.connect(postgres.dsn)
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield _dsn(postgres, name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def pool(dsn: str) -> "AsyncIterator[asyncpg.Pool]":
+    """Connections to it."""
+    async with open_pool(dsn, max_size=5) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def redis(valkey: ValkeyServer) -> AsyncIterator[Redis]:
+    """An empty Redis."""
+    async with open_redis(valkey.url, timeout=timedelta(seconds=5)) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def keys() -> QueueKeys:
+    """The names in it."""
+    return QueueKeys()
+
+
+@pytest.fixture
+def scripts(redis: Redis, keys: QueueKeys) -> QueueScripts:
+    """The scripts on it."""
+    return QueueScripts(redis, keys)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[SandboxServer]:
+    """A provider without a rate limit, in this process."""
+    async with SandboxServer(options=Options(requests_per_second=0)) as server:
+        yield server
+
+
+@pytest.fixture
+async def world(
+    tmp_path: Path, dsn: str, valkey: ValkeyServer, redis: Redis, sandbox: SandboxServer
+) -> AsyncIterator[World]:
+    """The system as real processes, none of them started yet."""
+    async with World(tmp_path, dsn, valkey.url, redis, sandbox) as system:
+        yield system
+
+
+def _dsn(server: PostgresServer, database: str) -> str:
+    return server.dsn.rsplit("/", 1)[0] + "/" + database
