@@ -1,6 +1,7 @@
 """The provider: Resend's API over HTTPS."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class ResendClient:
             headers["x-batch-validation"] = "permissive"
         try:
             async with self._session.post(
-                self._base_url + request.endpoint, data=request.body, headers=headers, allow_redirects=False
+                self._base_url + request.endpoint, data=io.BytesIO(request.body), headers=headers, allow_redirects=False
             ) as response:
                 body = await _read(response)
                 lower = {name.lower(): value for name, value in response.headers.items()}

@@ -1,0 +1,91 @@
+"""The provider's HTTP: the sending API, and the control by which tests and people make it fail."""
+
+import asyncio
+import socket
+import struct
+from typing import Final
+
+from aiohttp import web
+
+from sred_email_local.sandbox.provider import BATCH, SINGLE, Answer, Provider, as_json
+from sred_email_local.sandbox.refusal import Refusal
+from sred_email_local.sandbox.rules import Action, RuleError, read_rules
+
+PROVIDER: Final = web.AppKey("provider", Provider)
+MAX_BODY = 40 * 1024 * 1024
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+routes = web.RouteTableDef()
+
+
+@routes.post(SINGLE)
+@routes.post(BATCH)
+async def send(request: web.Request) -> web.StreamResponse:
+    """Take one email or a batch."""
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refusal(413, "payload_too_large", "The request is larger than 40 MB.") from None
+    answer = await request.app[PROVIDER].post(request.path, request.headers, body)
+    if answer.then is Action.HANG:
+        await asyncio.Event().wait()  # until the caller goes away, which cancels this
+    if answer.then is Action.RESET:
+        _reset_connection(request)
+    return _response(answer)
+
+
+@routes.get("/emails/{id}")
+async def retrieve(request: web.Request) -> web.Response:
+    """Show an email as the API does."""
+    provider = request.app[PROVIDER]
+    provider.check_caller(request.headers)
+    delivery = provider.mailbox.get(request.match_info["id"])
+    if delivery is None:
+        raise Refusal(404, "not_found", "Email not found")
+    return web.json_response(as_json(delivery))
+
+
+@routes.post("/_sandbox/rules")
+async def set_rules(request: web.Request) -> web.Response:
+    """Put other rules in force."""
+    try:
+        rules = read_rules(await request.json())
+    except (ValueError, RuleError) as error:
+        raise Refusal(400, "invalid_rules", str(error)) from error
+    request.app[PROVIDER].rules.replace(rules)
+    return web.json_response({"rules": len(rules)})
+
+
+@routes.get("/_sandbox/requests")
+async def list_requests(request: web.Request) -> web.Response:
+    """The newest POSTs and what became of them, oldest first."""
+    return web.json_response({"requests": request.app[PROVIDER].requests.as_json()})
+
+
+@routes.get("/_sandbox/deliveries")
+async def list_deliveries(request: web.Request) -> web.Response:
+    """Which subject was delivered under which ids: more than one id is a double."""
+    return web.json_response(request.app[PROVIDER].mailbox.by_subject())
+
+
+@routes.post("/_sandbox/reset")
+async def reset(request: web.Request) -> web.Response:
+    """Forget everything."""
+    request.app[PROVIDER].reset()
+    return web.json_response({})
+
+
+def _response(answer: Answer) -> web.Response:
+    if isinstance(answer.body, str):
+        return web.Response(status=answer.status or 200, text=answer.body, headers=answer.headers)
+    return web.json_response(answer.body, status=answer.status, headers=answer.headers)
+
+
+def _reset_connection(request: web.Request) -> None:
+    transport = request.transport
+    if transport is None:
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()

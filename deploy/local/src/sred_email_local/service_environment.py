@@ -1,0 +1,40 @@
+"""The environment that the two services get. Pure."""
+
+from sred_email_local.ports import LOOPBACK
+from sred_email_local.settings import LocalSettings
+
+SANDBOX_API_KEY = "re_sandbox"  # any key will do there
+_SANDBOX_SENDER = "SREDSimplify <hello@sredsimplify.example>"
+_RESEND_SENDER = "SREDSimplify <onboarding@resend.dev>"  # the only one that an account without a domain may use
+# What would make the services other than this program expects, or send elsewhere.
+_DROPPED = ("SRED_EMAIL_TLS_", "SRED_EMAIL_TOKEN", "RESEND_API_KEY_FILE")
+
+
+def service_environment(settings: LocalSettings, postgres_dsn: str, redis_url: str) -> dict[str, str]:
+    """What ingress and consumer run with: the inherited environment, and over it what belongs to this machine.
+
+    Args:
+        settings: Of this run.
+        postgres_dsn: Where PostgreSQL is.
+        redis_url: Where Valkey is.
+    """
+    ports = settings.ports
+    inherited = {name: value for name, value in settings.environment.items() if not name.startswith(_DROPPED)}
+    defaults = {
+        "SRED_EMAIL_LOG_FORMAT": "console",
+        "SRED_EMAIL_DRAIN_TIMEOUT": "3",
+        "SRED_EMAIL_DEFAULT_FROM": _SANDBOX_SENDER if settings.uses_sandbox else _RESEND_SENDER,
+    }
+    ours = {
+        "SRED_EMAIL_POSTGRES_DSN": postgres_dsn,
+        "SRED_EMAIL_REDIS_URL": redis_url,
+        "SRED_EMAIL_AUTH": "off",
+        "SRED_EMAIL_INGRESS_GRPC_LISTEN": f"{LOOPBACK}:{ports.ingress_grpc}",
+        "SRED_EMAIL_INGRESS_HTTP_LISTEN": f"{LOOPBACK}:{ports.ingress_http}",
+        "SRED_EMAIL_CONSUMER_GRPC_LISTEN": f"{LOOPBACK}:{ports.consumer_grpc}",
+        "SRED_EMAIL_CONSUMER_HTTP_LISTEN": f"{LOOPBACK}:{ports.consumer_http}",
+        "RESEND_API_KEY": settings.resend_api_key or SANDBOX_API_KEY,
+    }
+    if settings.uses_sandbox:
+        ours["SRED_EMAIL_RESEND_BASE_URL"] = f"http://{LOOPBACK}:{ports.sandbox}"
+    return {**defaults, **inherited, **ours}
