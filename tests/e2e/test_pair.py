@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+from typing import Any
 
 import grpc
 import pytest
@@ -53,7 +54,7 @@ async def test_everything_of_a_request_reaches_the_provider(world: World) -> Non
     answer = await world.dispatch().SendEmail(request)
     await world.wait_for(answer.email_id, "SUCCESS")
     (delivery,) = world.sandbox.provider.mailbox
-    source = delivery.email.source
+    source: dict[str, Any] = dict(delivery.email.source)
     assert source["from"] == "Other <other@example.com>"
     assert source["to"] == ["a@example.com", "Bé <b@example.com>"]
     assert (source["cc"], source["bcc"], source["reply_to"]) == (

@@ -171,11 +171,11 @@ class World:
 
     def dispatch(self, service: Service | None = None) -> "EmailDispatchServiceAsyncStub":
         """The ingress' service."""
-        return EmailDispatchServiceStub(self._channel("ingress", service))  # type: ignore[return-value]
+        return EmailDispatchServiceStub(self._channel("ingress", service))
 
     def operations(self, service: Service | None = None) -> "EmailOperationsServiceAsyncStub":
         """The consumer's service."""
-        return EmailOperationsServiceStub(self._channel("consumer", service))  # type: ignore[return-value]
+        return EmailOperationsServiceStub(self._channel("consumer", service))
 
     async def send(self, subject: str, **fields: Any) -> SendEmailResponse:
         """Send one email."""

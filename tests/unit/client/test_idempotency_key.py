@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sred.email.v1.email_pb2 import EmailKind
 from sred_email_client import build_idempotency_key
 
@@ -152,6 +153,6 @@ def test_what_is_no_bare_address_is_refused_and_not_repeated_in_the_error(recipi
         (KIND, ADA, b"a"),
     ],
 )
-def test_an_argument_of_another_type_is_refused(kind: Any, recipient: Any, business_id: Any) -> None:  # noqa: ANN401 - that is the point
+def test_an_argument_of_another_type_is_refused(kind: Any, recipient: Any, business_id: Any) -> None:
     with pytest.raises(TypeError, match="must be"):
         build_idempotency_key(kind, recipient, business_id)

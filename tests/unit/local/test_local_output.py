@@ -73,7 +73,7 @@ def test_the_demo_says_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(("status", "ended"), [("RETRYING", False), ("SENDING", False), ("EXPIRED", True)])
-def test_only_final_statuses_are_ends(status: str, ended: bool) -> None:  # noqa: FBT001 - a table's column
+def test_only_final_statuses_are_ends(status: str, ended: bool) -> None:
     assert results(status)[0].ended is ended
 
 

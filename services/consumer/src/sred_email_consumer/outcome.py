@@ -121,7 +121,7 @@ def _accepted(parsed: object, *, emails: int, batch: bool) -> Accepted | None:
         return None
     if not batch:
         message_id = parsed.get("id")
-        return Accepted({0: message_id}, {}) if isinstance(message_id, str) and message_id else None
+        return Accepted({0: _printable(message_id)}, {}) if isinstance(message_id, str) and message_id else None
     data, errors = parsed.get("data"), parsed.get("errors") or []
     if not isinstance(data, list) or not isinstance(errors, list) or len(data) + len(errors) != emails:
         return None
@@ -135,7 +135,7 @@ def _accepted(parsed: object, *, emails: int, batch: bool) -> Accepted | None:
     if not all(isinstance(i, str) and i for i in ids):
         return None
     positions = [index for index in range(emails) if index not in refused]
-    return Accepted({index: str(i) for index, i in zip(positions, ids, strict=True)}, refused)
+    return Accepted({index: _printable(str(i)) for index, i in zip(positions, ids, strict=True)}, refused)
 
 
 def _parse(body: bytes) -> object:

@@ -99,8 +99,8 @@ class RetryPolicy:
 
         Source: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
         """
-        ceiling = min(self.max_delay, self.base_delay * (1 << min(attempt - 1, 40)))
-        return ceiling * jitter
+        ceiling_s = min(self.max_delay.total_seconds(), self.base_delay.total_seconds() * 2.0 ** min(attempt - 1, 40))
+        return timedelta(seconds=ceiling_s * jitter)
 
     def _after_unknown(self, failure: Failure, attempt: int, jitter: float) -> Decision:
         if attempt >= self.max_attempts:

@@ -1,14 +1,13 @@
 """Settings of the consumer."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sred_email_core.settings import (
-    PREFIX,
-    InvalidSettingsError,
     Listen,
     ListenAddress,
     PositiveSeconds,
@@ -21,10 +20,14 @@ MAX_HORIZON = timedelta(seconds=82800)
 _MISSING = object()
 
 
-def _refuse_missing(value: object) -> object:
+def _check_key(value: object) -> object:
     if value is _MISSING:
         raise ValueError("is required: the key, or a file that holds it (RESEND_API_KEY_FILE)")
-    return value
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"[\x21-\x7e]+", value.strip()):
+        raise ValueError("must be one line of printable ASCII")
+    return value.strip()
 
 
 Address = Annotated[str, Field(pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", max_length=254)]
@@ -33,7 +36,7 @@ Address = Annotated[str, Field(pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", max_length=25
 class ConsumerSettings(ServiceSettings):
     """What the consumer reads from the environment."""
 
-    resend_api_key: Annotated[str | None, BeforeValidator(_refuse_missing)] = Field(
+    resend_api_key: Annotated[str | None, BeforeValidator(_check_key)] = Field(
         default=None, validation_alias="RESEND_API_KEY", repr=False
     )
     resend_api_key_file: Path | None = Field(default=None, validation_alias="RESEND_API_KEY_FILE")
@@ -43,9 +46,9 @@ class ConsumerSettings(ServiceSettings):
     consumer_slots: int = Field(default=16, ge=1, le=1000, description="requests in flight per process")
     max_attempts: int = Field(default=8, ge=1, le=1000)
     retry_base_delay: PositiveSeconds = timedelta(seconds=2)
-    retry_max_delay: PositiveSeconds = timedelta(seconds=3600)
+    retry_max_delay: PositiveSeconds = Field(default=timedelta(seconds=3600), validate_default=True)
     provider_timeout: PositiveSeconds = timedelta(seconds=15)
-    claim_idle: PositiveSeconds = timedelta(seconds=60)
+    claim_idle: PositiveSeconds = Field(default=timedelta(seconds=60), validate_default=True)
     retry_horizon: PositiveSeconds = Field(default=MAX_HORIZON, le=MAX_HORIZON)
     probe_interval: PositiveSeconds = timedelta(seconds=15)
     redirect_all_to: Address | None = Field(default=None, description="staging: every email goes to this address")
@@ -60,11 +63,17 @@ class ConsumerSettings(ServiceSettings):
             values = {**values, "RESEND_API_KEY": _MISSING}
         return values
 
-    @model_validator(mode="after")
-    def _check_times(self) -> "ConsumerSettings":
+    @field_validator("claim_idle")
+    @classmethod
+    def _outlast_an_attempt(cls, claim_idle: timedelta, info: ValidationInfo) -> timedelta:
         """A lease that ends during an attempt would let two processes send at once."""
-        if self.claim_idle <= self.provider_timeout:
-            raise InvalidSettingsError([(f"{PREFIX}CLAIM_IDLE", "must be longer than the provider timeout")])
-        if self.retry_max_delay < self.retry_base_delay:
-            raise InvalidSettingsError([(f"{PREFIX}RETRY_MAX_DELAY", "must not be shorter than the base delay")])
-        return self
+        if claim_idle <= info.data.get("provider_timeout", timedelta()):
+            raise ValueError("must be longer than the provider timeout")
+        return claim_idle
+
+    @field_validator("retry_max_delay")
+    @classmethod
+    def _not_below_the_base(cls, retry_max_delay: timedelta, info: ValidationInfo) -> timedelta:
+        if retry_max_delay < info.data.get("retry_base_delay", timedelta()):
+            raise ValueError("must not be shorter than the base delay")
+        return retry_max_delay

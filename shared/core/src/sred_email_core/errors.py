@@ -20,7 +20,6 @@ Adapters translate their drivers' exceptions into these with ``raise … from``;
 from dataclasses import dataclass
 from datetime import timedelta
 
-
 _NAMED_CHARACTERS = 200
 
 
@@ -52,7 +51,9 @@ class InvalidRequestError(RequestRefusedError):
         # Short: as a gRPC message it travels in the trailers, whose size is limited, beside the violations themselves.
         named = ", ".join(v.field for v in violations)
         count = "1 field is" if len(violations) == 1 else f"{len(violations)} fields are"
-        super().__init__(f"{count} bad: {named if len(named) <= _NAMED_CHARACTERS else named[:_NAMED_CHARACTERS] + '…'}")
+        super().__init__(
+            f"{count} bad: {named if len(named) <= _NAMED_CHARACTERS else named[:_NAMED_CHARACTERS] + '…'}"
+        )
         self.violations = violations
 
 

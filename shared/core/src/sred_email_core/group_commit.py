@@ -89,6 +89,8 @@ class GroupCommit(Generic[ItemT, ResultT]):
         results: Sequence[ResultT | BaseException]
         try:
             results = await self._flush([item for item, _ in group])
+            if len(results) != len(group):
+                raise RuntimeError(f"a flush of {len(group)} items gave {len(results)} results")  # noqa: TRY301
         except Exception as e:  # noqa: BLE001 - it is raised again in every caller
             results = [e] * len(group)
         for (_, future), result in zip(group, results, strict=True):

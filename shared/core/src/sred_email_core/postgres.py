@@ -73,7 +73,7 @@ async def run(operation: Callable[[], Awaitable[T]]) -> T:
             return await operation()
         except Exception as e:
             if is_unavailable(e):
-                raise LogUnavailableError(f"PostgreSQL: {e or type(e).__name__}") from e
+                raise LogUnavailableError(f"PostgreSQL: {str(e) or type(e).__name__}") from e
             if isinstance(e, asyncpg.PostgresError) and _class_of(e) in _DATA_CLASSES:
                 raise UnstorableError(f"PostgreSQL refuses a value: {e}") from e
             if not is_conflict(e):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "SRED_EMAIL_"
@@ -53,6 +53,18 @@ def _parse_positive_seconds(value: object) -> object:
     return parsed
 
 
+def _refuse_tokens(value: str) -> str:
+    if value == "tokens":
+        raise ValueError("tokens are not available in this version: say off, and guard the port")
+    return value
+
+
+def _refuse_tls(value: str | None) -> str | None:
+    if value is not None:
+        raise ValueError("TLS is not available in this version: unset it")
+    return value
+
+
 Listen = Annotated[ListenAddress, NoDecode, BeforeValidator(_parse_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 PositiveSeconds = Annotated[timedelta, BeforeValidator(_parse_positive_seconds)]
@@ -71,39 +83,18 @@ class ServiceSettings(BaseSettings):
     drain_timeout: Seconds = Field(default=timedelta(seconds=25), description="from SIGTERM to exit")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = Field(default=None, description="unset: console on a terminal")
-    auth: Literal["off", "tokens"] = Field(default="tokens", description="who may call; off must be said")
-    tokens_file: str | None = None
-    tls_cert_file: str | None = None
-    tls_key_file: str | None = None
-    tls_client_ca_file: str | None = None
-
-    @model_validator(mode="after")
-    def _refuse_what_is_not_there_yet(self) -> "ServiceSettings":
-        """Never serve in the open when the operator asked for a lock."""
-        problems = []
-        if self.auth == "tokens":
-            problems.append((f"{PREFIX}AUTH", "tokens are not available in this version: say off, and guard the port"))
-        problems += [
-            (f"{PREFIX}{name.upper()}", "TLS is not available in this version: unset it")
-            for name in ("tls_cert_file", "tls_key_file", "tls_client_ca_file")
-            if getattr(self, name) is not None
-        ]
-        if problems:
-            raise InvalidSettingsError(problems)
-        return self
+    # Never serve in the open when the operator asked for a lock.
+    auth: Annotated[Literal["off", "tokens"], AfterValidator(_refuse_tokens)] = Field(
+        default="tokens", validate_default=True, description="who may call; off must be said"
+    )
+    tls_cert_file: Annotated[str | None, AfterValidator(_refuse_tls)] = None
+    tls_key_file: Annotated[str | None, AfterValidator(_refuse_tls)] = None
+    tls_client_ca_file: Annotated[str | None, AfterValidator(_refuse_tls)] = None
 
     @property
     def effective_log_format(self) -> Literal["json", "console"]:
         """The format asked for; unasked, what suits where standard error goes."""
         return self.log_format or ("console" if sys.stderr.isatty() else "json")
-
-
-class InvalidSettingsError(ValueError):
-    """Settings that are wrong together: (variable, what is wrong) for each."""
-
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{variable}: {problem}" for variable, problem in problems))
-        self.problems = problems
 
 
 def load_settings(settings_type: type[SettingsT]) -> SettingsT:
@@ -124,11 +115,6 @@ def load_settings(settings_type: type[SettingsT]) -> SettingsT:
 def _problems(settings_type: type[BaseSettings], error: ValidationError) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_input=False):
-        cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, InvalidSettingsError):
-            for variable, problem in cause.problems:
-                found.setdefault(variable, problem)
-            continue
         name = str(detail["loc"][0]) if detail["loc"] else ""
         found.setdefault(_variable(settings_type, name), _sentence(settings_type, name, detail))
     return list(found.items())

@@ -1,0 +1,238 @@
+"""Between emails and stream entries: nothing is lost on the way, and what is no email is said to be none."""
+
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sred.email.v1 import email_pb2
+from sred.email.v1.stream_message_pb2 import EmailContent, EmailStreamMessage, RawStreamEntry, StoredContent
+from sred_email_core.errors import MalformedEntryError
+from sred_email_core.queue.codec import INLINE_LIMIT_BYTES, QueuedEmail, decode, encode, encode_raw_entry
+from sred_email_core.queue.keys import Lane
+
+EMAIL_ID = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
+ACCEPTED_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+KINDS = [name.removeprefix("EMAIL_KIND_") for name in email_pb2.EmailKind.keys()[1:]]
+
+contents = st.builds(
+    EmailContent,
+    from_address=st.text(max_size=9),
+    to=st.lists(st.text(max_size=9), max_size=3),
+    subject=st.text(max_size=9),
+    html=st.text(max_size=30),
+    headers=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+)
+moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - made aware
+
+
+def queued(content: EmailContent, **fields: object) -> QueuedEmail:
+    values: dict[str, object] = {
+        "email_id": EMAIL_ID,
+        "kind": "WELCOME",
+        "priority": "HIGH",
+        "accepted_at": ACCEPTED_AT,
+        "expire_at": None,
+        "content": content.SerializeToString(),
+        **fields,
+    }
+    return QueuedEmail.of_content(**values)  # type: ignore[arg-type]
+
+
+def small() -> EmailContent:
+    return EmailContent(from_address="a@example.com", to=["b@example.com"], subject="s", html="<p>é</p>")
+
+
+def message(**fields: object) -> EmailStreamMessage:
+    values: dict[str, object] = {
+        "email_id": EMAIL_ID,
+        "kind": email_pb2.EMAIL_KIND_WELCOME,
+        "priority": email_pb2.PRIORITY_HIGH,
+        "accepted_at": Timestamp(seconds=1),
+        "content": small(),
+        **fields,
+    }
+    return EmailStreamMessage(**{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]
+
+
+def entry(of: EmailStreamMessage | bytes, email_id: str | bytes = EMAIL_ID) -> dict[bytes, bytes]:
+    return {
+        b"email_id": email_id.encode() if isinstance(email_id, str) else email_id,
+        b"message": of if isinstance(of, bytes) else of.SerializeToString(),
+    }
+
+
+@given(
+    content=contents,
+    kind=st.sampled_from(KINDS),
+    lane=st.sampled_from(Lane),
+    accepted_at=moments,
+    expire_at=st.none() | moments,
+)
+def test_an_email_comes_back_as_it_was_sent(
+    content: EmailContent, kind: str, lane: Lane, accepted_at: datetime, expire_at: datetime | None
+) -> None:
+    email = queued(content, kind=kind, priority=lane.name, accepted_at=accepted_at, expire_at=expire_at)
+    assert decode(entry(encode(email)), lane) == email
+
+
+def test_the_lane_is_that_of_the_stream_whatever_the_message_says() -> None:
+    assert decode(entry(encode(queued(small(), priority="LOW"))), Lane.HIGH).lane is Lane.HIGH
+
+
+def test_what_is_encoded_twice_has_the_same_size_and_content() -> None:
+    email = queued(small())
+    assert EmailStreamMessage.FromString(encode(email)) == EmailStreamMessage.FromString(encode(email))
+    assert email.size_bytes == small().ByteSize()
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_content_over_the_limit_stays_in_the_log(beyond: int) -> None:
+    content = small()
+    content.html = "x" * (INLINE_LIMIT_BYTES - content.ByteSize())
+    content.html += "x" * (INLINE_LIMIT_BYTES - content.ByteSize() + beyond)
+    email = queued(content)
+    assert email.size_bytes == INLINE_LIMIT_BYTES + beyond
+    decoded = decode(entry(encode(email)), Lane.HIGH)
+    assert decoded.content == (None if beyond else content)
+    assert decoded.size_bytes == email.size_bytes
+    assert not decoded.alone
+    assert len(encode(email)) < (200 if beyond else INLINE_LIMIT_BYTES + 200)
+
+
+def test_an_attachment_makes_an_email_go_alone_and_stay_in_the_log() -> None:
+    content = small()
+    content.attachments.add(filename="a.txt", content=b"x")
+    email = queued(content)
+    assert email.alone
+    decoded = decode(entry(encode(email)), Lane.HIGH)
+    assert decoded.alone
+    assert decoded.content is None
+    assert decoded.size_bytes == content.ByteSize()
+
+
+def test_an_email_whose_content_is_in_the_log_can_be_put_on_a_stream_again() -> None:
+    content = small()
+    content.attachments.add(filename="a.txt", content=b"x")
+    stored = decode(entry(encode(queued(content))), Lane.LOW)
+    assert decode(entry(encode(stored)), Lane.LOW) == stored
+
+
+def test_fields_that_others_add_to_an_entry_do_not_disturb() -> None:
+    email = queued(small())
+    assert decode({**entry(encode(email)), b"traceparent": b"00-x", b"\xff": b"\xff"}, Lane.HIGH) == email
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "needs the fields"),
+        ({b"message": b""}, "needs the fields"),
+        ({b"email_id": EMAIL_ID.encode()}, "needs the fields"),
+        ({b"EMAIL_ID": EMAIL_ID.encode(), b"MESSAGE": b""}, "needs the fields"),
+        (entry(message(), ""), "no UUID"),
+        (entry(message(), "not-a-uuid"), "no UUID"),
+        (entry(message(), EMAIL_ID[:-1]), "no UUID"),
+        (entry(message(), EMAIL_ID + "0"), "no UUID"),
+        (entry(message(), "é" * 32), "no UUID"),
+        (entry(message(), b"\xff\xfe"), "no UUID"),
+        (entry(b"\xff\xff\xff"), "no EmailStreamMessage"),
+        (entry(b"hello"), "no EmailStreamMessage"),
+        (entry(message().SerializeToString()[:-3]), "no EmailStreamMessage"),
+        (entry(b""), "does not belong"),
+        (entry(message(email_id=str(uuid.UUID(int=1)))), "does not belong"),
+        (entry(message(email_id="")), "does not belong"),
+        (entry(message(email_id=EMAIL_ID.upper()), EMAIL_ID.upper()), "does not belong"),
+        (entry(message(content=None)), "no body"),
+        (entry(message(kind=email_pb2.EMAIL_KIND_UNSPECIFIED)), "no known kind"),
+        (entry(message(kind=99)), "no known kind"),
+        (entry(message(kind=-1)), "no known kind"),
+        (entry(message(accepted_at=Timestamp(seconds=10**15))), "impossible time"),
+        (entry(message(accepted_at=Timestamp(seconds=-(10**15)))), "impossible time"),
+        (entry(message(accepted_at=Timestamp(nanos=-1))), "impossible time"),
+        (entry(message(accepted_at=Timestamp(nanos=10**9))), "impossible time"),
+        (entry(message(expire_at=Timestamp(seconds=2**63 - 1))), "impossible time"),
+    ],
+)
+def test_each_kind_of_malformed_entry_is_told(fields: dict[bytes, bytes], words: str) -> None:
+    with pytest.raises(MalformedEntryError, match=words):
+        decode(fields, Lane.NORMAL)
+
+
+def test_what_is_wrong_with_an_entry_is_told_without_its_content() -> None:
+    fields = entry(message(kind=99, content=EmailContent(subject="secret", to=["ada@example.com"])), EMAIL_ID)
+    with pytest.raises(MalformedEntryError) as raised:
+        decode(fields, Lane.NORMAL)
+    assert "secret" not in str(raised.value)
+    assert "ada" not in str(raised.value)
+
+
+def never_anything_else(fields: dict[bytes, bytes], lane: Lane) -> None:
+    try:
+        email = decode(fields, lane)
+    except MalformedEntryError:
+        return
+    assert email.lane is lane
+    assert str(uuid.UUID(email.email_id)) == email.email_id
+    assert email.kind in KINDS
+    assert EmailStreamMessage.FromString(encode(email)).email_id == email.email_id
+
+
+@given(
+    fields=st.dictionaries(
+        st.sampled_from([b"email_id", b"message"]) | st.binary(max_size=5),
+        st.just(EMAIL_ID.encode()) | st.binary(max_size=60),
+        max_size=4,
+    ),
+    lane=st.sampled_from(Lane),
+)
+def test_arbitrary_fields_are_an_email_or_malformed_and_never_anything_else(
+    fields: dict[bytes, bytes], lane: Lane
+) -> None:
+    never_anything_else(fields, lane)
+
+
+@given(
+    kind=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 7),
+    priority=st.integers(-(2**31), 2**31 - 1),
+    seconds=st.integers(-(2**63), 2**63 - 1) | st.integers(-(10**12), 10**12),
+    nanos=st.integers(-(2**31), 2**31 - 1) | st.integers(0, 10**9 - 1),
+    size_bytes=st.integers(-(2**63), 2**63 - 1),
+    alone=st.booleans(),
+    stored=st.booleans(),
+)
+def test_any_message_is_an_email_or_malformed_and_never_anything_else(  # noqa: PLR0913, PLR0917 - its fields
+    kind: int, priority: int, seconds: int, nanos: int, size_bytes: int, alone: bool, stored: bool
+) -> None:
+    moment = Timestamp(seconds=seconds, nanos=nanos)
+    made = message(
+        kind=kind, priority=priority, accepted_at=moment, expire_at=moment, size_bytes=size_bytes, alone=alone
+    )
+    if stored:
+        made.stored.CopyFrom(StoredContent())
+    never_anything_else(entry(made), Lane.NORMAL)
+
+
+@given(cut=st.integers(0, 200), at=st.integers(0, 200), byte=st.integers(0, 255))
+def test_a_damaged_message_is_an_email_or_malformed_and_never_anything_else(cut: int, at: int, byte: int) -> None:
+    damaged = bytearray(message(expire_at=Timestamp(seconds=9)).SerializeToString())
+    damaged[at % len(damaged)] = byte
+    never_anything_else(entry(bytes(damaged[: cut or None])), Lane.NORMAL)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=5))
+def test_a_raw_entry_keeps_every_field_as_it_was(pairs: list[tuple[bytes, bytes]]) -> None:
+    fields = dict(pairs)
+    kept = RawStreamEntry.FromString(encode_raw_entry("sred:email:send", "1-2", fields))
+    assert (kept.stream, kept.entry_id) == ("sred:email:send", "1-2")
+    assert {field.name: field.value for field in kept.fields} == fields
+    assert [field.name for field in kept.fields] == list(fields)
+
+
+@pytest.mark.parametrize("offset", [timedelta(hours=-5), timedelta(hours=9, minutes=30)])
+def test_a_time_with_another_offset_is_the_same_moment(offset: timedelta) -> None:
+    email = queued(small(), accepted_at=ACCEPTED_AT.astimezone(timezone(offset)))
+    assert decode(entry(encode(email)), Lane.HIGH).accepted_at == ACCEPTED_AT
