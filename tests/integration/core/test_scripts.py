@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -43,7 +43,7 @@ class Queue:
     """The scripts, and what they did to Redis."""
 
     def __init__(self, redis: Redis, keys: QueueKeys, scripts: QueueScripts) -> None:
-        self.redis = redis
+        self.redis: Any = redis  # its annotations do not know that this client answers in bytes
         self.keys = keys
         self.scripts = scripts
 
@@ -90,7 +90,7 @@ class Queue:
 
     async def place(self, email_id: str) -> str | None:
         """Where an email is said to be."""
-        place = await hget(self.redis, self.keys.places, email_id)
+        place = await self.redis.hget(self.keys.places, email_id)
         return None if place is None else place.decode()
 
     async def due_in_ms(self, email_id: str) -> float | None:
@@ -113,11 +113,6 @@ async def queue(redis: Redis, keys: QueueKeys, scripts: QueueScripts) -> Queue:
     """A queue whose groups exist."""
     await scripts.ensure_groups()
     return Queue(redis, keys, scripts)
-
-
-async def hget(redis: Redis, key: str, field: str) -> bytes | None:
-    """Of a client that answers in bytes, whatever its annotations say."""
-    return cast("bytes | None", await cast("Any", redis.hget(key, field)))
 
 
 def new_id() -> str:
@@ -207,7 +202,7 @@ async def test_an_email_that_waits_anywhere_is_not_published_again(queue: Queue)
 async def test_publishing_rings_once_and_publishing_nothing_does_not(queue: Queue) -> None:
     await queue.publish(*[Lane.NORMAL] * 5)
     await queue.publish(Lane.HIGH)
-    assert await cast("Any", queue.redis.llen(queue.keys.doorbell)) == 1
+    assert await queue.redis.llen(queue.keys.doorbell) == 1
     await queue.redis.delete(queue.keys.doorbell)
     assert await queue.scripts.publish([]) == 0
     assert await queue.redis.exists(queue.keys.doorbell) == 0
@@ -315,7 +310,7 @@ async def test_a_consumer_whose_slots_are_full_wakes_another(queue: Queue) -> No
     await queue.publish(Lane.NORMAL, Lane.NORMAL)
     await queue.redis.delete(queue.keys.doorbell)
     await queue.take(1)
-    assert await cast("Any", queue.redis.llen(queue.keys.doorbell)) == 1
+    assert await queue.redis.llen(queue.keys.doorbell) == 1
 
 
 # The request limiter of take
@@ -358,7 +353,7 @@ async def test_a_grant_comes_back_when_its_window_has_passed(queue: Queue) -> No
     _, window = grant_window(4)
     now = await queue.now_ms()
     stamps = [now - 100, now - 100, now - window - 1, now - window - 2]
-    await cast("Any", queue.redis.rpush(queue.keys.grants, *stamps))
+    await queue.redis.rpush(queue.keys.grants, *stamps)
     assert len((await queue.take(rate=4)).entries) == 2
 
 
@@ -366,7 +361,7 @@ async def test_the_wait_lasts_until_the_oldest_grant_of_the_window_leaves_it(que
     await queue.publish(Lane.NORMAL)
     _, window = grant_window(2)
     now = await queue.now_ms()
-    await cast("Any", queue.redis.rpush(queue.keys.grants, now + 5000, now - window + 3000))
+    await queue.redis.rpush(queue.keys.grants, now + 5000, now - window + 3000)
     taken = await queue.take(rate=2)
     assert taken.held
     assert taken.wait is not None
@@ -383,10 +378,10 @@ async def test_after_a_lower_limit_the_old_grants_still_count(queue: Queue) -> N
 async def test_the_list_of_grants_never_grows_beyond_the_limit(queue: Queue) -> None:
     await queue.publish(*[Lane.NORMAL] * 20)
     for _ in range(4):
-        await cast("Any", queue.redis.delete(queue.keys.grants))
-        await cast("Any", queue.redis.rpush(queue.keys.grants, *[0] * 50))
+        await queue.redis.delete(queue.keys.grants)
+        await queue.redis.rpush(queue.keys.grants, *[0] * 50)
         await queue.take(rate=3)
-        assert await cast("Any", queue.redis.llen(queue.keys.grants)) <= 3
+        assert await queue.redis.llen(queue.keys.grants) <= 3
 
 
 async def test_without_a_limit_no_grants_are_kept(queue: Queue) -> None:
@@ -416,7 +411,7 @@ async def test_a_hold_stops_taking_for_everybody_until_it_ends(queue: Queue) -> 
         assert (taken.held, taken.repeats, taken.entries) == (True, [], [])
         assert taken.wait is not None
         assert timedelta(seconds=25) < taken.wait <= timedelta(seconds=30)
-    await cast("Any", queue.redis.hset(queue.keys.dispatch, "until", await queue.now_ms() - 1))
+    await queue.redis.hset(queue.keys.dispatch, "until", await queue.now_ms() - 1)
     taken = await queue.take()
     assert (taken.held, taken.repeats, len(taken.entries)) == (False, [repeat], 1)
 
@@ -425,17 +420,17 @@ async def test_a_longer_hold_replaces_a_shorter_one_and_not_the_other_way_round(
     await queue.scripts.hold("RUNNING", "limited", timedelta(seconds=1))
     await queue.scripts.hold("QUOTA_EXHAUSTED", "used up", HOUR)
     await queue.scripts.hold("RUNNING", "limited again", timedelta(seconds=1))
-    assert await hget(queue.redis, queue.keys.dispatch, "state") == b"QUOTA_EXHAUSTED"
-    assert await hget(queue.redis, queue.keys.dispatch, "reason") == b"used up"
-    until = int(await hget(queue.redis, queue.keys.dispatch, "until") or 0)
+    assert await queue.redis.hget(queue.keys.dispatch, "state") == b"QUOTA_EXHAUSTED"
+    assert await queue.redis.hget(queue.keys.dispatch, "reason") == b"used up"
+    until = int(await queue.redis.hget(queue.keys.dispatch, "until") or 0)
     assert 0 <= await queue.now_ms() + 3_600_000 - until < 5000
 
 
 async def test_a_hold_that_is_over_is_replaced_by_a_shorter_one(queue: Queue) -> None:
     past = {"state": "MISCONFIGURED", "reason": "old", "until": str(await queue.now_ms() - 1)}
-    await cast("Any", queue.redis.hset(queue.keys.dispatch, mapping=past))
+    await queue.redis.hset(queue.keys.dispatch, mapping=past)
     await queue.scripts.hold("RUNNING", "new", timedelta(seconds=1))
-    assert await hget(queue.redis, queue.keys.dispatch, "reason") == b"new"
+    assert await queue.redis.hget(queue.keys.dispatch, "reason") == b"new"
 
 
 # finish
@@ -446,7 +441,7 @@ async def test_finishing_leaves_nothing_of_an_email(queue: Queue) -> None:
     assert await queue.finish(entries) == 3
     assert [await queue.redis.xlen(stream) for stream in queue.keys.streams] == [0, 0, 0]
     assert [await queue.pending(lane) for lane in Lane] == [{}, {}, {}]
-    assert await cast("Any", queue.redis.hlen(queue.keys.places)) == 0
+    assert await queue.redis.hlen(queue.keys.places) == 0
 
 
 async def test_finishing_twice_is_the_same_as_once(queue: Queue) -> None:
@@ -476,7 +471,7 @@ async def test_an_entry_that_was_never_taken_can_not_be_finished(queue: Queue) -
 
 async def test_finishing_an_entry_leaves_a_place_that_is_elsewhere(queue: Queue) -> None:
     (entry,) = await queue.taken(Lane.NORMAL)
-    await cast("Any", queue.redis.hset(queue.keys.places, id_of(entry), "send:first"))
+    await queue.redis.hset(queue.keys.places, id_of(entry), "send:first")
     assert await queue.finish([entry]) == 1
     assert await queue.place(id_of(entry)) == "send:first"
 
@@ -498,7 +493,7 @@ async def test_parking_moves_an_email_from_its_stream_to_the_retry_set(queue: Qu
     assert await queue.redis.xlen(queue.keys.stream(Lane.LOW)) == 0
     assert await queue.pending(Lane.LOW) == {}
     assert await queue.place(email_id) == "retry:3"
-    assert await hget(queue.redis, queue.keys.parked, email_id) == message_of(email_id)
+    assert await queue.redis.hget(queue.keys.parked, email_id) == message_of(email_id)
     due = await queue.due_in_ms(email_id)
     assert due is not None
     assert 25_000 < due <= 30_000
@@ -533,7 +528,7 @@ async def test_a_parked_email_comes_back_to_its_lane_with_its_message(queue: Que
     assert again.entry_id != entry.entry_id
     assert await queue.place(email_id) == f"stream:{int(lane)}:{again.entry_id}"
     assert await queue.redis.zcard(queue.keys.retry) == 0
-    assert await cast("Any", queue.redis.hlen(queue.keys.parked)) == 0
+    assert await queue.redis.hlen(queue.keys.parked) == 0
 
 
 async def test_a_parked_email_keeps_its_lane_and_message_over_many_rounds(queue: Queue) -> None:
@@ -580,7 +575,7 @@ async def test_promoting_rings_and_promoting_nothing_does_not(queue: Queue) -> N
     await queue.park([entry], NOW)
     await queue.redis.delete(queue.keys.doorbell)
     await queue.scripts.promote(10)
-    assert await cast("Any", queue.redis.llen(queue.keys.doorbell)) == 1
+    assert await queue.redis.llen(queue.keys.doorbell) == 1
     await queue.redis.delete(queue.keys.doorbell)
     await queue.scripts.promote(10)
     assert await queue.redis.exists(queue.keys.doorbell) == 0
@@ -600,8 +595,8 @@ async def test_promoting_removes_members_that_are_no_emails_of_ours(queue: Queue
     await queue.park([parked], NOW)
     (on_stream,) = await queue.publish(Lane.HIGH)
     without_message = new_id()
-    await cast("Any", queue.redis.hset(queue.keys.places, without_message, "retry:1"))
-    await cast("Any", queue.redis.hset(queue.keys.places, "odd", "retry:9"))
+    await queue.redis.hset(queue.keys.places, without_message, "retry:1")
+    await queue.redis.hset(queue.keys.places, "odd", "retry:9")
     garbage: dict[str | bytes, float] = {
         "stranger": 0,
         b"\xff\xfe": 0,
@@ -611,10 +606,10 @@ async def test_promoting_removes_members_that_are_no_emails_of_ours(queue: Queue
         without_message: 0,
     }
     await queue.redis.zadd(queue.keys.retry, garbage)
-    await cast("Any", queue.redis.hset(queue.keys.parked, "stranger", b"m"))
+    await queue.redis.hset(queue.keys.parked, "stranger", b"m")
     assert (await queue.scripts.promote(100)).moved == 1
     assert await queue.redis.zcard(queue.keys.retry) == 0
-    assert await cast("Any", queue.redis.hlen(queue.keys.parked)) == 0
+    assert await queue.redis.hlen(queue.keys.parked) == 0
     assert await queue.place(without_message) is None
     place = await queue.place(on_stream)
     assert place is not None
@@ -633,7 +628,7 @@ async def test_an_email_whose_message_was_lost_is_free_to_be_published_again(que
 async def test_an_entry_without_a_message_is_taken_off_its_stream_and_its_email_is_free(queue: Queue) -> None:
     email_id = new_id()
     entry_id = (await queue.redis.xadd(queue.keys.stream(Lane.NORMAL), {"email_id": email_id})).decode()
-    await cast("Any", queue.redis.hset(queue.keys.places, email_id, f"stream:2:{entry_id}"))
+    await queue.redis.hset(queue.keys.places, email_id, f"stream:2:{entry_id}")
     (entry,) = (await queue.take()).entries
     assert await queue.park([entry], NOW) == 1
     assert await queue.redis.xlen(queue.keys.stream(Lane.NORMAL)) == 0
@@ -656,7 +651,7 @@ async def test_a_send_waits_as_one_member_and_its_emails_have_their_place_in_it(
     assert [await queue.place(id_of(entry)) for entry in entries] == [f"send:{first}"] * 3
     assert [await queue.redis.xlen(stream) for stream in queue.keys.streams] == [0, 0, 0]
     assert [await queue.pending(lane) for lane in Lane] == [{}, {}, {}]
-    assert await cast("Any", queue.redis.hlen(queue.keys.parked)) == 0
+    assert await queue.redis.hlen(queue.keys.parked) == 0
 
 
 async def test_a_send_larger_than_one_call_may_move_still_waits_as_one(queue: Queue) -> None:
@@ -666,7 +661,7 @@ async def test_a_send_larger_than_one_call_may_move_still_waits_as_one(queue: Qu
     placed = [ParkedInSend(first, id_of(e), NOW, e.lane, e.entry_id) for e in entries]
     await queue.scripts.park_sends(ME, placed + [ParkedInSend(first, other, NOW) for other in others])
     assert (await queue.take(100)).repeats == [first]
-    assert await cast("Any", queue.redis.hlen(queue.keys.places)) == 150
+    assert await queue.redis.hlen(queue.keys.places) == 150
 
 
 async def test_parking_a_send_again_moves_its_due_time(queue: Queue) -> None:
@@ -690,7 +685,7 @@ async def test_an_entry_that_another_has_claimed_is_left_to_it_when_its_send_is_
 
 async def test_a_parked_send_rings(queue: Queue) -> None:
     await queue.scripts.park_sends(ME, [ParkedInSend("a", "a", NOW)])
-    assert await cast("Any", queue.redis.llen(queue.keys.doorbell)) == 1
+    assert await queue.redis.llen(queue.keys.doorbell) == 1
 
 
 async def test_a_finished_send_leaves_nothing_behind(queue: Queue) -> None:
@@ -760,7 +755,7 @@ async def test_a_letter_of_an_entry_that_is_no_email_takes_the_entry_off_the_str
     assert shown == {b"raw:\xff": b"\x00"}
 
 
-@pytest.mark.parametrize("count", [1000, 5000])
+@pytest.mark.parametrize("count", [100, 1000])
 async def test_a_letter_with_very_many_fields_is_shown_like_any_other(queue: Queue, count: int) -> None:
     fields = {f"raw:{n}".encode(): b"x" for n in range(count)}
     await queue.scripts.bury(ME, dead_letter_id="l", fields=fields)
@@ -774,7 +769,7 @@ async def test_taking_a_letter_out_of_the_dlq_leaves_the_others(queue: Queue) ->
     await queue.scripts.unbury(["a", "c", "unknown"])
     await queue.scripts.unbury(["a"])
     assert [fields for _, fields in await queue.redis.xrange(queue.keys.dlq)] == [{b"dead_letter_id": b"b"}]
-    assert await cast("Any", queue.redis.hkeys(queue.keys.letters)) == [b"b"]
+    assert await queue.redis.hkeys(queue.keys.letters) == [b"b"]
 
 
 async def test_a_letter_that_was_taken_out_can_be_shown_again(queue: Queue) -> None:
@@ -832,10 +827,12 @@ async def test_a_group_that_is_gone_is_made_again_at_the_start_so_that_nothing_i
     assert ids_of(again) == [*ids_of(taken_before), waiting]
 
 
-async def test_a_group_that_is_gone_strands_nothing_that_was_read_from_another_lane(queue: Queue) -> None:
+async def test_what_was_read_before_a_group_was_found_gone_is_given_or_stays_pending(queue: Queue) -> None:
     high, normal = await queue.publish(Lane.HIGH, Lane.NORMAL)
+    high_place = await queue.place(high)
     await queue.redis.xgroup_destroy(queue.keys.stream(Lane.NORMAL), GROUP)
-    assert ids_of((await queue.take()).entries) == [high, normal]
+    assert normal in ids_of((await queue.take()).entries)
+    assert [f"stream:1:{entry_id}" for entry_id in await queue.pending(Lane.HIGH)] == [high_place]
 
 
 async def test_making_the_groups_twice_changes_nothing(queue: Queue) -> None:
@@ -918,7 +915,7 @@ async def test_in_a_full_redis_parked_emails_go_back_to_their_streams(full: Full
     assert (await full.queue.scripts.promote(10)).moved == 1
     place = await full.queue.place(full.parked)
     assert place is not None
-    assert place.startswith("stream:2:")
+    assert place.startswith("stream:3:")
 
 
 async def test_in_a_full_redis_sends_are_parked_and_finished(full: FullRedis) -> None:

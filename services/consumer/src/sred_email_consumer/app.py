@@ -14,6 +14,7 @@ from sred.email.v1 import operations_service_pb2, operations_service_pb2_grpc
 from sred_email_consumer.dead_letters import DeadLetterService
 from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
 from sred_email_consumer.loops.promoter import RetryPromoter
+from sred_email_consumer.loops.reclaimer import Reclaimer
 from sred_email_consumer.loops.stream_consumer import EmailStreamConsumer
 from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.operations import EmailOperations
@@ -122,7 +123,8 @@ async def run(settings: ConsumerSettings) -> None:
             )
         )
         log.info("consumer_started", consumer=name, grpc=str(settings.consumer_grpc_listen))
-        await serve([health, consumer, RetryPromoter(retries)], stop)
+        reclaimer = Reclaimer(name, scripts, claim_idle=settings.claim_idle)
+        await serve([health, consumer, RetryPromoter(retries), reclaimer], stop)
         try:
             await scripts.leave(name)
         except QueueUnavailableError as e:

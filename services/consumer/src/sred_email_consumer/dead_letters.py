@@ -18,6 +18,9 @@ from sred_email_core.queue.scripts import Entry, ParkedInSend, QueueScripts
 
 log = structlog.get_logger(__name__)
 
+_MOST_FIELDS = 100
+"""Of a malformed entry that the DLQ shows one by one; of more it shows the whole, as the log keeps it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Burial:
@@ -91,6 +94,8 @@ class DeadLetterService:
         )
         (dead_letter_id,) = await self._delivery_log.record_malformed([malformed])
         others = {b"raw:" + k: v for k, v in entry.fields.items() if k not in (b"email_id", b"message")}
+        if len(others) > _MOST_FIELDS:
+            others = {b"raw_entry": malformed.raw_entry}
         await self._scripts.bury(
             self._consumer,
             dead_letter_id=dead_letter_id,

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from sred.email.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.migrate import SchemaCheck
+from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
@@ -22,6 +23,7 @@ from sred_email_ingress.api import EmailDispatchServicer
 from sred_email_ingress.dispatch import RedisStreamEmailDispatchService, SenderPolicy
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
+from sred_email_ingress.reconciler import Reconciler
 from sred_email_ingress.settings import IngressSettings
 
 log = structlog.get_logger(__name__)
@@ -44,9 +46,8 @@ async def run(settings: IngressSettings) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
         redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=2)))
-        producer = RedisEmailStreamProducer(
-            QueueScripts(redis, QueueKeys(settings.redis_prefix)), metrics, patience=_PUBLISH_PATIENCE
-        )
+        scripts = QueueScripts(redis, QueueKeys(settings.redis_prefix))
+        producer = RedisEmailStreamProducer(scripts, metrics, patience=_PUBLISH_PATIENCE)
         dispatch = RedisStreamEmailDispatchService(
             AcceptanceLog(pool),
             producer,
@@ -54,6 +55,13 @@ async def run(settings: IngressSettings) -> None:
             SenderPolicy(settings.default_from, settings.allowed_from_domains),
         )
         stack.push_async_callback(dispatch.drain)
+        reconciler = Reconciler(
+            RecoveryLog(pool),
+            scripts,
+            metrics,
+            interval=settings.reconcile_interval,
+            after=settings.reconcile_after,
+        )
         servicer = grpc_health.HealthServicer()
         health = HealthWatch(
             [Dependency("PostgreSQL", SchemaCheck(pool)), Dependency("Redis", redis.ping, essential=False)],
@@ -76,6 +84,6 @@ async def run(settings: IngressSettings) -> None:
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
-        await serve([health], stop)
+        await serve([health, reconciler], stop)
         log.info("ingress_stopping")
     log.info("ingress_stopped")

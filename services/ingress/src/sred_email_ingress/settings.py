@@ -1,11 +1,12 @@
 """Settings of the ingress."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from sred_email_core.settings import PREFIX, Listen, ListenAddress, PostgresDsn, ServiceSettings
+from sred_email_core.settings import PREFIX, Listen, ListenAddress, PositiveSeconds, PostgresDsn, ServiceSettings
 from sred_email_ingress.addresses import parse_address
 
 
@@ -33,6 +34,8 @@ class IngressSettings(ServiceSettings):
 
     ingress_grpc_listen: Listen = ListenAddress("0.0.0.0", 50051)  # noqa: S104 - a container's port
     ingress_http_listen: Listen = ListenAddress("0.0.0.0", 8080)  # noqa: S104 - a container's port
+    reconcile_interval: PositiveSeconds = timedelta(seconds=10)
+    reconcile_after: PositiveSeconds = timedelta(seconds=30)
     default_from: Annotated[str | None, BeforeValidator(_parse_sender)] = Field(
         default=None, description="sender of emails whose call names none"
     )

@@ -157,6 +157,23 @@ class QueueScripts:
             ],
         )
 
+    async def reclaim(self, consumer: str, lane: Lane, *, idle: timedelta, cursor: str, most: int) -> tuple[str, int]:
+        """Put entries that their consumer has not finished in time back on their stream.
+
+        Args:
+            consumer: Who does it.
+            lane: The stream.
+            idle: Since they were taken; longer than any attempt.
+            cursor: Where an earlier call stopped; ``0-0``: from the start.
+            most: Entries to look at.
+
+        Returns:
+            The cursor to go on from, ``0-0`` at the end, and how many were put back.
+        """
+        keys = [self._keys.stream(lane), self._keys.places, self._keys.doorbell]
+        next_cursor, moved = await self._run("reclaim", keys, [GROUP, consumer, _ms(idle), cursor, most, int(lane)])
+        return next_cursor.decode(), moved
+
     async def finish(self, consumer: str, emails: Sequence[Finished]) -> int:
         """Take emails off their streams; how many were still the caller's."""
         return await self._move(

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Take what may be sent now, and the grants to send it, in one step: repeats that are due, then new work, highest lane
 -- first.
 --
