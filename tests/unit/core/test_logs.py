@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sred_email_core.logs import mask_address
+from sred_email_core.logs import mask_address, mask_addresses
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,8 @@ def test_of_the_local_part_never_more_than_one_character_is_shown(local: str, do
 @given(st.text().filter(lambda text: "@" not in text))
 def test_nothing_is_shown_of_what_is_no_address(text: str) -> None:
     assert mask_address(text) == "…"
+
+
+def test_addresses_in_the_words_of_others_are_masked() -> None:
+    words = "Invalid `to` field: 'ada.l@example.com' <bob@example.org>, and no other."
+    assert mask_addresses(words) == "Invalid `to` field: 'a…@example.com' <b…@example.org>, and no other."

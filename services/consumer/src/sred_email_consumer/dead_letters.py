@@ -12,6 +12,7 @@ from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.records import MalformedEntry, ReplayedEmail
+from sred_email_core.logs import mask_addresses
 from sred_email_core.queue.codec import QueuedEmail, encode, encode_raw_entry
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.scripts import Entry, ParkedInSend, QueueScripts
@@ -80,7 +81,7 @@ class DeadLetterService:
             },
         )
         self._metrics.dead_letters.labels(burial.reason).inc()
-        log.warning("email_dead", email_id=email.email_id, reason=burial.reason, error=burial.error)
+        log.warning("email_dead", email_id=email.email_id, reason=burial.reason, error=mask_addresses(burial.error))
 
     async def keep_malformed(self, entry: Entry, error: str) -> None:
         """Keep an entry that is no email, whole: in the log first, then in the DLQ."""

@@ -39,6 +39,7 @@ from sred_email_core.email_send_log.records import (
 )
 from sred_email_core.errors import MalformedEntryError, RetryLaterError
 from sred_email_core.group_commit import GroupCommit
+from sred_email_core.logs import mask_addresses
 from sred_email_core.queue.codec import QueuedEmail, decode
 from sred_email_core.queue.keys import Lane
 from sred_email_core.queue.scripts import Entry, Finished, Parked, ParkedInSend, QueueScripts
@@ -267,7 +268,7 @@ class EmailDelivery:
             send_id=send.claim.send_id,
             email_ids=[p.email.email_id for p in send.passengers],
             action=decision.action.value,
-            error=error,
+            error=mask_addresses(error),
         )
         if decision.action is FailureAction.RETRY:
             await self._park_send(send, decision.delay)
@@ -321,7 +322,12 @@ class EmailDelivery:
     async def _hold(self, hold: Hold) -> None:
         await self._scripts.hold(hold.state, hold.reason, hold.duration)
         if hold.state != "RUNNING":
-            log.warning("delivery_held", state=hold.state, reason=hold.reason, seconds=hold.duration.total_seconds())
+            log.warning(
+                "delivery_held",
+                state=hold.state,
+                reason=mask_addresses(hold.reason),
+                seconds=hold.duration.total_seconds(),
+            )
 
     async def _record_accepted(self, emails: Sequence[AcceptedEmail]) -> list[str | None]:
         letters = await self._log.record_accepted(emails)

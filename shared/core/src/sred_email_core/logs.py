@@ -1,6 +1,7 @@
 """One line per event: JSON for machines, colour for people at a terminal."""
 
 import logging
+import re
 import sys
 from typing import Literal
 
@@ -47,6 +48,14 @@ def configure_logs(level: str, log_format: LogFormat, *, service: str) -> None:
     for chatty in ("aiohttp.access", "asyncio", "grpc"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.contextvars.bind_contextvars(service=service)
+
+
+_ADDRESS = re.compile(r"[^\s@<>\"'`,;:()]+@[^\s@<>\"'`,;:()]+")
+
+
+def mask_addresses(text: str) -> str:
+    """A text, such as the provider's words, as it may stand in a log."""
+    return _ADDRESS.sub(lambda match: mask_address(match[0]), text)
 
 
 def mask_address(address: str) -> str:
