@@ -4,7 +4,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-
 from integration.core.log_builder import LogWorld
 
 

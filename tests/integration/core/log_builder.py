@@ -1,5 +1,6 @@
 """Emails and sends in the log, made the way the services make them, and what became of them."""
 
+import asyncio
 import hashlib
 import itertools
 import uuid
@@ -171,7 +172,8 @@ class LogWorld:
 
     async def one(self, sql: str, *args: object) -> asyncpg.Record:
         """The one row of a query."""
-        (row,) = await self.pool.fetch(sql, *args)
+        rows: list[asyncpg.Record] = await self.pool.fetch(sql, *args)
+        (row,) = rows
         return row
 
     async def count(self, table: str) -> int:
@@ -184,6 +186,14 @@ class LogWorld:
             f"UPDATE email_send_log SET {assignments} WHERE id = $1",  # noqa: S608 - a literal of a test
             uuid.UUID(email_id),
         )
+
+    async def until_blocked(self, work: "asyncio.Task[Any]") -> None:
+        """Wait until work has ended or waits for a lock of another transaction."""
+        async with asyncio.timeout(10):
+            while not work.done() and not await self.pool.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0)
 
     async def snapshot(self) -> dict[str, list[tuple[Any, ...]]]:
         """Everything in the log, to see that nothing was touched."""

@@ -124,7 +124,7 @@ class EmailDelivery:
         self._claims: GroupCommit[NewSend, Claim | dict[str, Refusal]] = GroupCommit(
             delivery_log.claim, max_items=100, max_groups=2
         )
-        self._accepted: GroupCommit[AcceptedEmail, str | None] = GroupCommit(
+        self._accepted: GroupCommit[tuple[AcceptedEmail, ...], list[str]] = GroupCommit(
             self._record_accepted, max_items=500, max_groups=2
         )
 
@@ -171,11 +171,11 @@ class EmailDelivery:
         )
         send = ClaimedSend(repeat.claim, claimed_at_s, passengers, repeat.shape, b"")
         if repeat.state is RepeatState.PAST_HORIZON:
-            await self._give_up(send, "its horizon passed before an answer came", refused=False)
+            await self._give_up(send, "its horizon passed before an answer came")
             return
         body = _same_body(repeat, passengers)
         if body is None:
-            await self._give_up(send, "its body can't be made again with the same bytes", refused=True)
+            await self._give_up(send, "its body can't be made again with the same bytes")
             return
         await self._post(replace(send, body=body))
 
@@ -222,14 +222,16 @@ class EmailDelivery:
             await self._settle_failed(send, answer)
 
     async def _settle_accepted(self, send: ClaimedSend, answer: Accepted) -> None:
-        for position, message_id in answer.message_ids.items():
-            email = send.passengers[position].email
-            accepted = AcceptedEmail(email.email_id, message_id, send.claim.send_id)
-            letter = await _persist(lambda accepted=accepted: self._accepted.submit(accepted))  # type: ignore[misc]
-            if letter is not None:
-                await _persist(lambda letter=letter: self._scripts.unbury([letter]))  # type: ignore[misc]
-            self._metrics.sent.inc()
-            log.info("email_sent", email_id=email.email_id, provider_message_id=message_id)
+        accepted = tuple(
+            AcceptedEmail(send.passengers[position].email.email_id, message_id, send.claim.send_id)
+            for position, message_id in answer.message_ids.items()
+        )
+        letters = await _persist(lambda: self._accepted.submit(accepted))
+        if letters:
+            await _persist(lambda: self._scripts.unbury(letters))
+        self._metrics.sent.inc(len(accepted))
+        for email in accepted:
+            log.info("email_sent", email_id=email.email_id, provider_message_id=email.provider_message_id)
         await self._leave_queue(send)
 
     async def _settle_failed(self, send: ClaimedSend, failure: Failure) -> None:
@@ -244,8 +246,9 @@ class EmailDelivery:
             await _persist(lambda: self._hold(hold))
         await self._settle(send, failure.error, decision)
 
-    async def _give_up(self, send: ClaimedSend, error: str, *, refused: bool) -> None:
-        decision = Decision(FailureAction.BURY, refused=refused, counted=False, reason="OUTCOME_UNKNOWN")
+    async def _give_up(self, send: ClaimedSend, error: str) -> None:
+        # Nothing was posted under this claim: "refused" takes back that the claim counted it as begun.
+        decision = Decision(FailureAction.BURY, refused=True, counted=False, reason="OUTCOME_UNKNOWN")
         await self._settle(send, error, decision)
 
     async def _settle(self, send: ClaimedSend, error: str, decision: Decision) -> None:
@@ -329,9 +332,10 @@ class EmailDelivery:
                 seconds=hold.duration.total_seconds(),
             )
 
-    async def _record_accepted(self, emails: Sequence[AcceptedEmail]) -> list[str | None]:
-        letters = await self._log.record_accepted(emails)
-        return [letters.get(email.email_id) for email in emails]
+    async def _record_accepted(self, sends: Sequence[tuple[AcceptedEmail, ...]]) -> list[list[str]]:
+        """Record whole sends, many in one statement; for each the dead letters that it resolved."""
+        letters = await self._log.record_accepted([email for send in sends for email in send])
+        return [[letters[email.email_id] for email in send if email.email_id in letters] for send in sends]
 
 
 def lease_clock() -> float:

@@ -22,6 +22,9 @@ from sred_email_core.email_send_log.records import (
     SendShape,
 )
 from sred_email_core.email_send_log.sql import query
+from sred_email_core.errors import LogUnavailableError, UnstorableError
+
+_CLAIM_TRIES = 5
 
 
 class DeliveryLog:
@@ -51,7 +54,24 @@ class DeliveryLog:
         Returns:
             For each send its claim, or why it was not made: a refusal for each email that is not free.
         """
-        numbered = [(number, send) for number, send in enumerate(sends, 1)]
+        results: dict[int, Claim | dict[str, Refusal]] = {}
+        left = list(enumerate(sends))
+        while left:
+            # One statement can't see its own rows: sends with an email or a key in common go one after the other.
+            taken: set[str] = set()
+            this_round: list[tuple[int, NewSend]] = []
+            later: list[tuple[int, NewSend]] = []
+            for index, send in left:
+                names = {*send.email_ids, *([send.send_id] if send.send_id else [])}
+                (later if names & taken else this_round).append((index, send))
+                taken |= names
+            claims = await self._claim_distinct([send for _, send in this_round])
+            results.update(zip((index for index, _ in this_round), claims, strict=True))
+            left = later
+        return [results[index] for index in range(len(sends))]
+
+    async def _claim_distinct(self, sends: Sequence[NewSend]) -> list[Claim | dict[str, Refusal]]:
+        numbered = list(enumerate(sends, 1))
         members = [(number, i, p) for number, send in numbered for p, i in enumerate(send.email_ids)]
         columns: list[Any] = [
             [s.send_id for s in sends],
@@ -66,19 +86,21 @@ class DeliveryLog:
             self._owner,
             self._lease,
         ]
-        rows = await postgres.run(lambda: self._fetch_claims(columns))
+        rows = await self._fetch_claims(columns)
         by_number: defaultdict[int, list[asyncpg.Record]] = defaultdict(list)
         for row in rows:
             by_number[row["send_number"]].append(row)
         return [_claim_or_refusals(by_number[number]) for number, _ in numbered]
 
     async def _fetch_claims(self, columns: list[Any]) -> list[asyncpg.Record]:
-        while True:
+        for _ in range(_CLAIM_TRIES):
             try:
-                return await self._pool.fetch(query("claim_sends"), *columns)
-            except asyncpg.UniqueViolationError:
+                return await postgres.run(lambda: self._pool.fetch(query("claim_sends"), *columns))
+            except UnstorableError as e:
                 # Another claim of one of these emails was committed after this statement's snapshot: the next sees it.
-                continue
+                if not isinstance(e.__cause__, asyncpg.UniqueViolationError):
+                    raise
+        raise LogUnavailableError("PostgreSQL: claims of the same emails keep getting in each other's way")
 
     async def claim_repeats(self, email_ids: Sequence[str]) -> list[Repeat]:
         """Take over the open sends of these emails, where their lease is free; one answer for each email."""
@@ -196,7 +218,7 @@ def _repeat(row: asyncpg.Record, members: tuple[Member, ...]) -> Repeat:
             send_id=row["send_id"],
             fence=row["fence"],
             attempts=max((m.attempts for m in members), default=0),
-            requests_begun=row["requests_begun"] + (0 if past_horizon else 1),
+            requests_begun=row["requests_begun"] + 1,
             requests_refused=row["requests_refused"],
             owners=row["owners"],
         ),

@@ -203,7 +203,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedEmail:
-    """An email that the provider has accepted."""
+    """An email that the provider has accepted; the emails of one send are recorded together."""
 
     email_id: str
     provider_message_id: str

@@ -24,7 +24,7 @@ claimed AS (
         owners = s.owners + CASE WHEN s.lease_expires_at IS NULL THEN 0 ELSE 1 END,
         lease_expires_at = now() + $3::interval,
         first_post_at = coalesce(s.first_post_at, now()),
-        requests_begun = s.requests_begun + CASE WHEN l.past_horizon THEN 0 ELSE 1 END,
+        requests_begun = s.requests_begun + 1,
         updated_at = now()
     FROM locked l
     WHERE s.id = l.id AND l.lease_free

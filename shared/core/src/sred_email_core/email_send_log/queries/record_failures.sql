@@ -10,7 +10,8 @@
 --   $7 errors text[]       $8 reasons text[] (REJECT, BURY: of the dead letter)   $9 keys_spent bool[]
 --   Of all: $10 consumer text   $11 horizon interval
 --
--- Fenced: a send whose fence has moved on is another owner's, and is left alone. A new key follows each dissolved send.
+-- Fenced: a send whose fence has moved on is another owner's, and is left alone. So is one whose lease was given back:
+-- this record was made before and its answer lost. A new key follows each dissolved send.
 WITH told AS (
     SELECT *
     FROM unnest($1::text[], $2::bigint[], $3::bool[], $4::bool[], $5::text[], $6::interval[], $7::text[], $8::text[], $9::bool[])
@@ -21,7 +22,7 @@ held AS (
            s.first_post_at, t.*
     FROM email_sends s
     JOIN told t ON t.send_id = s.id AND t.fence = s.fence
-    WHERE s.state = 'OPEN'
+    WHERE s.state = 'OPEN' AND s.lease_expires_at IS NOT NULL
     ORDER BY s.id
     FOR UPDATE OF s
 ),

@@ -4,7 +4,7 @@
 -- A letter whose send may have been accepted and is within its horizon reopens the whole send: the same key, the same
 -- bytes, nothing else (REPEAT). An email that was certainly refused, or whose send can't be repeated any more, goes
 -- back to its stream (ANEW) and gets a new key. The count of attempts starts anew; the horizon does not.
--- Left alone: MALFORMED always; POISON unless included; OUTCOME_UNKNOWN and sends past their horizon unless included.
+-- Left alone: MALFORMED, and what has lost its content, always; POISON unless included; OUTCOME_UNKNOWN and sends past their horizon unless included.
 WITH letters AS (
     SELECT id, email_id, reason, may_have_been_accepted
     FROM email_dead_letters
@@ -14,8 +14,9 @@ WITH letters AS (
 ),
 judged AS (
     SELECT l.*, s.id AS send_id,
-           s.id IS NOT NULL AND NOT s.key_spent AND s.first_post_at + $4::interval > now() AS repeatable
+           coalesce(s.maybe_accepted AND NOT s.key_spent AND s.first_post_at + $4::interval > now(), false) AS repeatable
     FROM letters l
+    JOIN email_send_log e ON e.id = l.email_id AND e.status = 'FAILED' AND e.message IS NOT NULL
     LEFT JOIN email_send_members m ON m.email_id = l.email_id
     LEFT JOIN email_sends s ON s.id = m.send_id AND s.state = 'DEAD'
 ),
