@@ -636,6 +636,90 @@ async def test_an_entry_without_a_message_is_taken_off_its_stream_and_its_email_
     assert await queue.place(email_id) is None
 
 
+# reclaim
+
+
+async def reclaim(queue: Queue, *, idle: timedelta = NOW, cursor: str = "0-0", most: int = 100) -> tuple[str, int]:
+    return await queue.scripts.reclaim(OTHER, Lane.NORMAL, idle=idle, cursor=cursor, most=most)
+
+
+async def test_what_its_consumer_did_not_finish_goes_back_to_its_stream(queue: Queue) -> None:
+    (entry,) = await queue.taken(Lane.NORMAL)
+    await queue.redis.delete(queue.keys.doorbell)
+    assert await reclaim(queue) == ("0-0", 1)
+    assert await queue.pending(Lane.NORMAL) == {}
+    assert await queue.redis.llen(queue.keys.doorbell) == 1
+    (again,) = (await queue.take(consumer=OTHER)).entries
+    assert again.fields == entry.fields
+    assert again.entry_id != entry.entry_id
+    assert await queue.place(id_of(entry)) == f"stream:2:{again.entry_id}"
+    assert await queue.redis.xlen(queue.keys.stream(Lane.NORMAL)) == 1
+
+
+async def test_what_is_reclaimed_is_its_first_consumers_no_longer(queue: Queue) -> None:
+    (entry,) = await queue.taken(Lane.NORMAL)
+    await reclaim(queue)
+    before = await queue.snapshot()
+    assert await queue.finish([entry]) == 0
+    assert await queue.park([entry], NOW) == 0
+    assert await queue.snapshot() == before
+
+
+async def test_what_was_taken_a_moment_ago_is_left_to_its_consumer(queue: Queue) -> None:
+    (entry,) = await queue.taken(Lane.NORMAL)
+    await queue.publish(Lane.NORMAL)
+    before = await queue.snapshot()
+    assert await reclaim(queue, idle=HOUR) == ("0-0", 0)
+    assert await queue.pending(Lane.NORMAL) == {entry.entry_id: ME}
+    assert await queue.redis.dump(queue.keys.places) == before[queue.keys.places.encode()]
+
+
+async def test_one_call_looks_at_a_bounded_number_and_the_next_goes_on(queue: Queue) -> None:
+    entries = await queue.taken(*[Lane.NORMAL] * 25)
+    cursor, moved, calls = "0-0", 0, 0
+    while calls == 0 or cursor != "0-0":
+        cursor, in_this_call = await reclaim(queue, cursor=cursor, most=10)
+        moved += in_this_call
+        calls += 1
+        assert in_this_call <= 10
+    assert (moved, calls) == (25, 3)
+    assert ids_of((await queue.take(100)).entries) == ids_of(entries)
+
+
+async def test_a_place_that_is_elsewhere_stays_when_an_entry_is_reclaimed(queue: Queue) -> None:
+    (entry,) = await queue.taken(Lane.NORMAL)
+    await queue.redis.hset(queue.keys.places, id_of(entry), "send:first")
+    assert await reclaim(queue) == ("0-0", 1)
+    assert await queue.place(id_of(entry)) == "send:first"
+
+
+async def test_replicas_that_reclaim_at_once_lose_and_double_nothing(queue: Queue) -> None:
+    entries = await queue.taken(*[Lane.NORMAL] * 30)
+    await asyncio.gather(*(reclaim(queue, most=7) for _ in range(10)))
+    await reclaim(queue)
+    assert sorted(ids_of((await queue.take(100)).entries)) == sorted(ids_of(entries))
+
+
+async def test_an_entry_that_was_deleted_under_its_consumer_is_no_obstacle(queue: Queue) -> None:
+    gone, there = await queue.taken(Lane.NORMAL, Lane.NORMAL)
+    await queue.redis.xdel(queue.keys.stream(Lane.NORMAL), gone.entry_id)
+    assert await reclaim(queue) == ("0-0", 1)
+    assert ids_of((await queue.take()).entries) == [id_of(there)]
+    assert await queue.pending(Lane.NORMAL) != {}
+
+
+async def test_an_entry_with_very_many_fields_is_not_lost_when_it_is_reclaimed(queue: Queue) -> None:
+    fields = {f"f{n}".encode(): b"x" for n in range(5000)}
+    await queue.redis.xadd(queue.keys.stream(Lane.NORMAL), fields)
+    await queue.take()
+    try:
+        await reclaim(queue)
+    finally:
+        assert await queue.redis.xlen(queue.keys.stream(Lane.NORMAL)) == 1
+    ((_, kept),) = await queue.redis.xrange(queue.keys.stream(Lane.NORMAL))
+    assert kept == fields
+
+
 # park_sends and finish_sends
 
 
@@ -909,6 +993,12 @@ async def test_in_a_full_redis_emails_are_finished(full: FullRedis) -> None:
 async def test_in_a_full_redis_emails_are_parked(full: FullRedis) -> None:
     assert await full.queue.park(full.in_flight, HOUR) == 3
     assert await full.queue.redis.zcard(full.queue.keys.retry) == 4
+
+
+async def test_in_a_full_redis_unfinished_entries_go_back_to_their_streams(full: FullRedis) -> None:
+    _, moved = await full.queue.scripts.reclaim(OTHER, Lane.NORMAL, idle=NOW, cursor="0-0", most=10)
+    assert moved == 2
+    assert await full.queue.redis.xlen(full.queue.keys.stream(Lane.NORMAL)) == 4
 
 
 async def test_in_a_full_redis_parked_emails_go_back_to_their_streams(full: FullRedis) -> None:
