@@ -194,14 +194,19 @@ class EmailDelivery:
     async def _turn_away(self, passenger: Passenger, refusal: Refusal | None) -> None:
         """Deal with an email that could not be claimed: it has ended, or another send has it."""
         email = passenger.email
-        if refusal is not None and refusal.first_of_open_send is not None:
+        if refusal is None or refusal.status is None:
+            log.warning("email_unknown", email_id=email.email_id, meaning="an entry whose email is not in the log")
+            await self._finish(email, passenger.entry_id)
+        elif refusal.ended:
+            await self._finish(email, passenger.entry_id)
+        elif refusal.first_of_open_send is not None:
             first = refusal.first_of_open_send
             placed = ParkedInSend(first, email.email_id, refusal.lease_left, email.lane, passenger.entry_id)
             await _persist(lambda: self._retries.park_sends([placed]))
-            return
-        if refusal is None or refusal.status is None:
-            log.warning("email_unknown", email_id=email.email_id, meaning="an entry whose email is not in the log")
-        await self._finish(email, passenger.entry_id)
+        else:
+            # Open, and claimed by somebody whose send was not visible yet. The entry stays pending and comes up again:
+            # the entry of an open email is never thrown away.
+            log.info("email_contended", email_id=email.email_id)
 
     async def _post(self, send: ClaimedSend) -> None:
         lease_left = self._settings.lease.total_seconds() - (lease_clock() - send.claimed_at_s)
@@ -241,10 +246,10 @@ class EmailDelivery:
             maybe_accepted=send.claim.maybe_accepted_before,
             jitter=random.random(),  # noqa: S311 - spreads load, keeps no secret
         )
+        await self._settle(send, failure.error, decision)
         if decision.hold is not None:
             hold = decision.hold
             await _persist(lambda: self._hold(hold))
-        await self._settle(send, failure.error, decision)
 
     async def _give_up(self, send: ClaimedSend, error: str) -> None:
         # Nothing was posted under this claim: "refused" takes back that the claim counted it as begun.

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,8 +40,13 @@ class ApiKey:
             return
         try:
             self._value = self._file.read_text().strip()
-        except OSError as e:
-            log.warning("api_key_file_unreadable", file=str(self._file), reason=e.strerror)
+        except (OSError, UnicodeError) as e:
+            log.warning("api_key_file_unreadable", file=str(self._file), reason=type(e).__name__)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can stand in a header at all."""
+        return re.fullmatch(r"[\x21-\x7e]+", self._value) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,10 @@ class ResendClient:
 
     async def post(self, request: Request) -> Accepted | Failure:
         """Make one request and wait for its answer, at most the session's timeout."""
+        if not self._key.usable:
+            self._key.refresh()
+        if not self._key.usable:
+            return Failure(FailureKind.MISCONFIGURED, "the API key is empty or not one line of printable ASCII")
         headers = {
             "Authorization": f"Bearer {self._key.value}",
             "Content-Type": "application/json",

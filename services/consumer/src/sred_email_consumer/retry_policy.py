@@ -45,6 +45,10 @@ class Decision:
     hold: Hold | None = None
 
 
+_LONGEST_RATE_HOLD = timedelta(hours=1)
+"""Whoever answered 429, all replicas ask again after this."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often, and how far apart.
@@ -120,7 +124,7 @@ class RetryPolicy:
         """How long to wait for something that is no email's fault, and whether everybody waits."""
         if failure.kind is FailureKind.RATE_LIMITED:
             delay = failure.retry_after or timedelta(seconds=1)
-            return delay, Hold("RUNNING", failure.error, delay)
+            return delay, Hold("RUNNING", failure.error, min(delay, _LONGEST_RATE_HOLD))
         if failure.kind is FailureKind.QUOTA_EXHAUSTED:
             delay = failure.retry_after or self.quota_interval
             return delay, Hold("QUOTA_EXHAUSTED", failure.error, delay)

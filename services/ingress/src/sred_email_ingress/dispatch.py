@@ -225,7 +225,7 @@ class RedisStreamEmailDispatchService:
             written = await self._log.accept([offer.email for offer in first.values()]) if first else {}
         except UnstorableError as e:
             if len(offers) == 1:
-                log.exception("email_unstorable")
+                log.error("email_unstorable", reason=str(e))  # noqa: TRY400 - a traceback would quote the row
                 return [e]
             middle = len(offers) // 2  # the bad row must not fail its neighbours
             return [*await self._accept(offers[:middle]), *await self._accept(offers[middle:])]

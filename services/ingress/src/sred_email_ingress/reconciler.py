@@ -57,6 +57,8 @@ class Reconciler:
                 await self.run_once()
             except (LogUnavailableError, QueueUnavailableError) as e:
                 log.debug("reconciliation_postponed", reason=str(e))
+            except Exception:
+                log.exception("reconciliation_failed")  # a bug; accepting goes on without it, and it tries again
 
     async def run_once(self) -> int:
         """Go through everything that is open, if no other replica does; how many emails were published.

@@ -11,11 +11,14 @@ from sred_email_core.errors import LogUnavailableError, UnstorableError
 
 T = TypeVar("T")
 
-_NOT_NOW_CLASSES = frozenset({"08", "25", "53", "55", "57", "58"})
-"""SQLSTATE classes of a server that can't serve now: connection, read-only standby, resources, state, operator, system.
+_NOT_NOW_CLASSES = frozenset({"08", "25", "26", "28", "3D", "3F", "53", "55", "57", "58"})
+"""SQLSTATE classes of a server that can't serve now, until it is back or somebody has mended it: connection,
+read-only standby, prepared statement, password, database, schema, resources, state, operator, system.
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
+_NOT_NOW_STATES = frozenset({"42P01", "42501"})
+"""A table that a migration will bring, a privilege that is missing: the same."""
 _CONFLICT_CLASS = "40"
 """Deadlock or serialization failure: the same statement, run again, settles it."""
 _DATA_CLASSES = frozenset({"22", "23", "54"})
@@ -52,7 +55,7 @@ async def open_pool(
 def is_unavailable(error: BaseException) -> bool:
     """Whether an exception of the driver means "not now", so that the same statement may succeed later."""
     if isinstance(error, asyncpg.PostgresError):
-        return _class_of(error) in _NOT_NOW_CLASSES
+        return _class_of(error) in _NOT_NOW_CLASSES or error.sqlstate in _NOT_NOW_STATES
     return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, EOFError))
 
 
@@ -73,14 +76,19 @@ async def run(operation: Callable[[], Awaitable[T]]) -> T:
             return await operation()
         except Exception as e:
             if is_unavailable(e):
-                raise LogUnavailableError(f"PostgreSQL: {str(e) or type(e).__name__}") from e
+                raise LogUnavailableError(f"PostgreSQL: {_words(e)}") from e
             if isinstance(e, asyncpg.PostgresError) and _class_of(e) in _DATA_CLASSES:
-                raise UnstorableError(f"PostgreSQL refuses a value: {e}") from e
+                raise UnstorableError(f"PostgreSQL refuses a value: {_words(e)}") from e
             if not is_conflict(e):
                 raise
             if attempt == 5:  # noqa: PLR2004 - as in the range above
-                raise LogUnavailableError(f"PostgreSQL: {e}") from e
+                raise LogUnavailableError(f"PostgreSQL: {_words(e)}") from e
     raise AssertionError("the loop returns or raises")
+
+
+def _words(error: BaseException) -> str:
+    """What an exception says, without its DETAIL: that may quote the row."""
+    return (str(error).split("\n", 1)[0]) or type(error).__name__
 
 
 def _class_of(error: asyncpg.PostgresError) -> str:

@@ -113,6 +113,9 @@ class EmailStreamConsumer:
         except Exception:
             # A bug. The email stays where it is, pending or leased, and comes up again when that runs out.
             log.exception("delivery_failed")
+            await asyncio.sleep(
+                _LONGEST_WAIT_S
+            )  # the slot stays taken: a bug must not swallow the backlog at full speed
 
     async def _drain(self) -> None:
         if not self._in_flight:

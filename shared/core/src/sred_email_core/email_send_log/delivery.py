@@ -194,7 +194,7 @@ class DeliveryLog:
 
 def _claim_or_refusals(rows: list[asyncpg.Record]) -> Claim | dict[str, Refusal]:
     if rows and rows[0]["send_id"] is not None:
-        return Claim(send_id=rows[0]["send_id"], fence=1, attempts=max(row["attempts"] for row in rows))
+        return Claim(send_id=rows[0]["send_id"], fence=rows[0]["fence"], attempts=max(row["attempts"] for row in rows))
     return {
         str(row["email_id"]): Refusal(
             status=row["status"],

@@ -119,7 +119,7 @@ class Refusal:
         ended: It needs nothing more.
         expired: It is open, and has expired.
         first_of_open_send: First email of the open send that it is in; None: it is in none.
-        lease_left: Until that send's lease is free.
+        lease_left: Until that send's lease is free and its next attempt is due.
     """
 
     status: str | None

@@ -34,6 +34,9 @@ ALTER TABLE email_send_log ALTER COLUMN message SET STORAGE EXTERNAL;
 -- touches no index.
 CREATE INDEX email_send_log_open ON email_send_log (id) WHERE ended_at IS NULL;
 
+-- Fences are never used twice, also where a send is dissolved and its key used again.
+CREATE SEQUENCE email_send_fences;
+
 -- What one POST is about. Every POST belongs to a send that was committed before it.
 CREATE TABLE email_sends (
     id                 text        PRIMARY KEY,                  -- the Idempotency-Key
@@ -44,7 +47,7 @@ CREATE TABLE email_sends (
     configured_headers bytea,                                    -- headers added by configuration at that time
     body_sha256        bytea       NOT NULL CHECK (octet_length(body_sha256) = 32),
     owner              text        NOT NULL,
-    fence              bigint      NOT NULL DEFAULT 1,           -- rises with each claim
+    fence              bigint      NOT NULL DEFAULT nextval('email_send_fences'),  -- a new one with each claim
     owners             integer     NOT NULL DEFAULT 1,           -- 1 + leases that ran out and were taken over
     lease_expires_at   timestamptz,                              -- NULL: free
     first_post_at      timestamptz,                              -- the horizon runs from here

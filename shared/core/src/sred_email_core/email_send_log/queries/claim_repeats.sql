@@ -20,7 +20,7 @@ locked AS (
 claimed AS (
     UPDATE email_sends s
     SET owner = $2::text,
-        fence = s.fence + 1,
+        fence = nextval('email_send_fences'),
         owners = s.owners + CASE WHEN s.lease_expires_at IS NULL THEN 0 ELSE 1 END,
         lease_expires_at = now() + $3::interval,
         first_post_at = coalesce(s.first_post_at, now()),

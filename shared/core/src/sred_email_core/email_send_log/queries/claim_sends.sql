@@ -14,7 +14,7 @@ WITH asked AS (
     SELECT * FROM unnest($7::int[], $8::uuid[], $9::int[]) AS a (send_number, email_id, position)
 ),
 locked AS (
-    SELECT id, status, attempts, generation, ended_at, expire_at
+    SELECT id, status, attempts, generation, ended_at, expire_at, next_attempt_at
     FROM email_send_log
     WHERE id IN (SELECT email_id FROM asked)
     ORDER BY id
@@ -22,13 +22,14 @@ locked AS (
 ),
 seen AS (
     SELECT a.send_number, a.email_id, a.position, l.status, l.attempts, l.generation, m.send_id AS open_send_id,
-           l.ended_at IS NOT NULL AS ended, l.expire_at <= now() AS expired,
+           l.ended_at IS NOT NULL AS ended, l.next_attempt_at, l.expire_at <= now() AS expired,
            l.id IS NOT NULL AND l.ended_at IS NULL AND m.email_id IS NULL
                AND l.status IN ('QUEUED', 'SCHEDULED', 'RETRYING')
                AND (l.expire_at IS NULL OR l.expire_at > now()) AS free
     FROM asked a
     LEFT JOIN locked l ON l.id = a.email_id
-    LEFT JOIN email_send_members m ON m.email_id = a.email_id
+    LEFT JOIN (email_send_members m JOIN email_sends o ON o.id = m.send_id AND o.state = 'OPEN')
+        ON m.email_id = a.email_id
 ),
 whole AS (
     SELECT send_number, min(email_id::text || '.' || generation) AS lone_id
@@ -44,6 +45,7 @@ made AS (
     FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::bytea[], $6::bytea[])
         WITH ORDINALITY AS s (send_id, endpoint, serializer_version, redirect_to, configured_headers, body_sha256, number)
     JOIN whole w ON w.send_number = s.number
+    RETURNING id, fence
 ),
 joined AS (
     INSERT INTO email_send_members (email_id, send_id, position)
@@ -61,8 +63,9 @@ marked AS (
 SELECT s.send_number, s.email_id, s.status, s.attempts, s.ended, s.expired, s.free,
        (SELECT f.email_id FROM email_send_members f WHERE f.send_id = s.open_send_id ORDER BY f.position LIMIT 1)
            AS first_of_open_send,
-       (SELECT greatest(o.lease_expires_at - now(), interval '0') FROM email_sends o WHERE o.id = s.open_send_id)
-           AS lease_left,
-       CASE WHEN w.send_number IS NOT NULL THEN coalesce(($1::text[])[s.send_number], w.lone_id) END AS send_id
+       (SELECT greatest(o.lease_expires_at - now(), s.next_attempt_at - now(), interval '0')
+        FROM email_sends o WHERE o.id = s.open_send_id) AS lease_left,
+       made.id AS send_id, made.fence
 FROM seen s
 LEFT JOIN whole w USING (send_number)
+LEFT JOIN made ON made.id = coalesce(($1::text[])[s.send_number], w.lone_id)

@@ -1,0 +1,36 @@
+"""The Resend client against the sandbox: what no answer of the provider tells."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sred_email_consumer.outcome import Accepted, Failure, FailureKind
+from sred_email_consumer.resend import ApiKey, Request, open_resend
+from sred_email_local.sandbox.server import SandboxServer
+
+REQUEST = Request("/emails", "k", b'{"from":"a@example.com","to":["b@example.com"],"subject":"s","text":"t"}', 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"re_a\nre_b", b"\xff\xfe", b"re_\x07"])
+async def test_a_bad_key_file_is_a_misconfiguration_until_it_is_mended(
+    sandbox: SandboxServer, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    key = ApiKey(None, file)
+    async with open_resend(sandbox.url, key, timeout=timedelta(seconds=2), connections=1) as resend:
+        refused = await resend.post(REQUEST)
+        assert isinstance(refused, Failure)
+        assert refused.kind is FailureKind.MISCONFIGURED
+        file.write_text("re_good\n")
+        assert isinstance(await resend.post(REQUEST), Accepted)
+
+
+async def test_a_refused_connection_is_definite() -> None:
+    async with SandboxServer() as gone:
+        url = gone.url
+    async with open_resend(url, ApiKey("re_key", None), timeout=timedelta(seconds=2), connections=1) as resend:
+        answer = await resend.post(REQUEST)
+    assert isinstance(answer, Failure)
+    assert answer.kind is FailureKind.NOT_SENT
