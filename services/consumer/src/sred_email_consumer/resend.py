@@ -1,6 +1,5 @@
 """The provider: Resend's API over HTTPS."""
 
-import asyncio
 import io
 import re
 from collections.abc import AsyncIterator
@@ -123,7 +122,6 @@ async def open_resend(
         auto_decompress=True,
     ) as session:
         yield ResendClient(session, base_url, key)
-        await asyncio.sleep(0)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

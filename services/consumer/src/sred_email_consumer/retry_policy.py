@@ -80,7 +80,8 @@ class RetryPolicy:
             jitter: Uniform draw from [0, 1), made by the caller.
 
         Returns:
-            A delay never shorter than the provider's ``Retry-After``.
+            A delay never shorter than the provider's ``Retry-After``; only a misconfiguration is probed at an interval
+            of its own.
         """
         kind = failure.kind
         if kind is FailureKind.KEY_SPENT:
