@@ -11,20 +11,11 @@ from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
 from sred.email.v1 import operations_service_pb2, operations_service_pb2_grpc
-from sred_email_consumer.dead_letters import DeadLetterService
-from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
-from sred_email_consumer.loops.promoter import RetryPromoter
-from sred_email_consumer.loops.reclaimer import Reclaimer
-from sred_email_consumer.loops.stream_consumer import EmailStreamConsumer
+from sred_email_consumer.composition import Connections, compose
 from sred_email_consumer.metrics import ConsumerMetrics
-from sred_email_consumer.operations import EmailOperations
 from sred_email_consumer.operations_api import EmailOperationsServicer
 from sred_email_consumer.resend import ApiKey, open_resend
-from sred_email_consumer.retry_policy import RetryPolicy
-from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.settings import ConsumerSettings
-from sred_email_core.email_send_log.dead_letters import DeadLetterLog
-from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.migrate import SchemaCheck
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.grpc_server import running_grpc_server
@@ -32,11 +23,9 @@ from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import serve, stop_on_signals
 from sred_email_core.postgres import open_pool
-from sred_email_core.queue.doorbell import Doorbell
 from sred_email_core.queue.keys import QueueKeys
-from sred_email_core.queue.scripts import QueueScripts
-from sred_email_core.queue.stats import QueueInspector
-from sred_email_core.redis_connection import open_redis
+from sred_email_core.queue.script_runner import ScriptRunner
+from sred_email_core.redis_connection import EvictionCheck, open_redis
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +37,7 @@ async def run(settings: ConsumerSettings) -> None:
 
     Raises:
         OSError: An address can't be listened on.
+        SystemExit: Redis evicts.
     """
     stop = stop_on_signals()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"  # never used again by another start
@@ -57,6 +47,8 @@ async def run(settings: ConsumerSettings) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
         redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=5)))
+        eviction = EvictionCheck(redis)
+        await eviction.refuse_to_start()
         resend = await stack.enter_async_context(
             open_resend(
                 settings.resend_base_url,
@@ -65,41 +57,14 @@ async def run(settings: ConsumerSettings) -> None:
                 connections=settings.consumer_slots,
             )
         )
-        scripts = QueueScripts(redis, keys)
-        delivery_log = DeliveryLog(pool, owner=name, lease=settings.claim_idle, horizon=settings.retry_horizon)
-        letters = DeadLetterLog(pool, horizon=settings.retry_horizon)
-        retries = RedisEmailRetryService(scripts, name)
-        dead_letters = DeadLetterService(letters, delivery_log, scripts, metrics, name, keys)
-        delivery = EmailDelivery(
-            delivery_log,
-            retries,
-            dead_letters,
-            scripts,
-            resend,
-            RetryPolicy(
-                max_attempts=settings.max_attempts,
-                base_delay=settings.retry_base_delay,
-                max_delay=settings.retry_max_delay,
-                probe_interval=settings.probe_interval,
-            ),
-            DeliverySettings(settings.claim_idle, settings.provider_timeout, settings.redirect_all_to),
-            metrics,
-        )
-        consumer = EmailStreamConsumer(
-            name,
-            scripts,
-            delivery,
-            Doorbell(redis, keys),
-            metrics,
-            slots=settings.consumer_slots,
-            requests_per_second=settings.resend_requests_per_second,
-            claim_idle=settings.claim_idle,
-            drain_timeout=settings.drain_timeout,
-        )
-        inspector = QueueInspector(redis, keys)
+        parts = compose(name, settings, Connections(pool, redis, ScriptRunner(redis, keys), resend), metrics)
         servicer = grpc_health.HealthServicer()
         health = HealthWatch(
-            [Dependency("PostgreSQL", SchemaCheck(pool)), Dependency("Redis", redis.ping)],
+            [
+                Dependency("PostgreSQL", SchemaCheck(pool)),
+                Dependency("Redis", redis.ping),
+                Dependency("Redis maxmemory-policy", eviction),
+            ],
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,
         )
@@ -108,7 +73,7 @@ async def run(settings: ConsumerSettings) -> None:
             running_http_server(build_http_app(health, registry), settings.consumer_http_listen)
         )
         operations = EmailOperationsServicer(
-            EmailOperations(inspector, letters, dead_letters),
+            parts.operations,
             requests_per_second=settings.resend_requests_per_second,
         )
         await stack.enter_async_context(
@@ -123,10 +88,9 @@ async def run(settings: ConsumerSettings) -> None:
             )
         )
         log.info("consumer_started", consumer=name, grpc=str(settings.consumer_grpc_listen))
-        reclaimer = Reclaimer(name, scripts, claim_idle=settings.claim_idle)
-        await serve([health, consumer, RetryPromoter(retries), reclaimer], stop)
+        await serve([health, parts.consumer, parts.promoter, parts.reclaimer], stop)
         try:
-            await scripts.leave(name)
+            await parts.scripts.leave(name)
         except QueueUnavailableError as e:
             log.warning("leave_failed", reason=str(e))
     log.info("consumer_stopped", consumer=name)

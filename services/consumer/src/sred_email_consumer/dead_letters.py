@@ -15,7 +15,7 @@ from sred_email_core.email_send_log.records import MalformedEntry, ReplayedEmail
 from sred_email_core.logs import mask_addresses
 from sred_email_core.queue.codec import QueuedEmail, encode, encode_raw_entry
 from sred_email_core.queue.keys import QueueKeys
-from sred_email_core.queue.scripts import Entry, ParkedInSend, QueueScripts
+from sred_email_core.queue.scripts import Entry, Finished, ParkedInSend, QueueScripts
 
 log = structlog.get_logger(__name__)
 
@@ -84,34 +84,79 @@ class DeadLetterService:
         log.warning("email_dead", email_id=email.email_id, reason=burial.reason, error=mask_addresses(burial.error))
 
     async def keep_malformed(self, entry: Entry, error: str) -> None:
-        """Keep an entry that is no email, whole: in the log first, then in the DLQ."""
+        """Keep an entry that is no email, whole: in the log first, then in the DLQ.
+
+        An email that it names is not touched: if this was its entry, it is published again from the log.
+        """
         stream = self._keys.stream(entry.lane)
+        named = _email_id_of(entry)
         malformed = MalformedEntry(
             id=uuid_utils.compat.uuid7(),
             error=error,
-            raw_entry=encode_raw_entry(stream, entry.entry_id, entry.fields),
+            raw_entry=encode_raw_entry(stream, entry.entry_id, entry.pairs),
             stream=stream,
             entry_id=entry.entry_id,
+            named_email_id=named,
         )
-        (dead_letter_id,) = await self._delivery_log.record_malformed([malformed])
-        others = {b"raw:" + k: v for k, v in entry.fields.items() if k not in (b"email_id", b"message")}
+        dead_letter_id = await self._delivery_log.record_malformed(malformed)
+        await self._show_entry(entry, dead_letter_id, "MALFORMED", error, named)
+
+    async def keep_poison(self, entry: Entry) -> None:
+        """Give up the email of an entry that its owners died with; nothing of it but its id is read."""
+        named = _email_id_of(entry)
+        error = f"{entry.deaths} consumers died while they had it"
+        if named is None:
+            await self.keep_malformed(entry, error)
+            return
+        email_id = str(named)
+        letter = await self._delivery_log.record_poison(email_id, error)
+        if letter is not None:
+            await self._show_entry(entry, letter.id, letter.reason, error, named)
+            return
+        standing = (await self._delivery_log.get_standings([email_id])).get(email_id)
+        if standing is not None and standing.first_of_open_send is not None:
+            place = ParkedInSend(standing.first_of_open_send, email_id, standing.wait, entry.lane, entry.entry_id)
+            await self._scripts.park_sends(self._consumer, [place], entitled=False)
+        elif standing is not None and standing.dead_letter is not None:
+            letter = standing.dead_letter
+            await self._show_entry(entry, letter.id, letter.reason, letter.error, named)
+        else:
+            await self._scripts.finish(self._consumer, [Finished(entry.lane, entry.entry_id, email_id)])
+
+    async def withdraw(self, dead_letter_ids: Sequence[str]) -> None:
+        """Take letters that were resolved in the log out of the DLQ."""
+        await self._scripts.unbury(dead_letter_ids)
+
+    async def _show_entry(
+        self, entry: Entry, dead_letter_id: str, reason: str, error: str, email_id: uuid.UUID | None
+    ) -> None:
+        """Put a letter whose entry could not be used into the DLQ, with the entry as it is."""
+        others = {b"raw:" + k: v for k, v in entry.pairs if k not in (b"email_id", b"message")}
         if len(others) > _MOST_FIELDS:
-            others = {b"raw_entry": malformed.raw_entry}
+            stream = self._keys.stream(entry.lane)
+            others = {b"raw_entry": encode_raw_entry(stream, entry.entry_id, entry.pairs)}
         await self._scripts.bury(
             self._consumer,
             dead_letter_id=dead_letter_id,
+            email_id="" if email_id is None else str(email_id),
             source=(entry.lane, entry.entry_id),
             fields={
                 b"email_id": entry.fields.get(b"email_id", b""),
                 b"message": entry.fields.get(b"message", b""),
-                b"reason": b"MALFORMED",
+                b"reason": reason.encode(),
                 b"error": error.encode(),
                 b"dead_letter_id": dead_letter_id.encode(),
                 **others,
             },
         )
-        self._metrics.dead_letters.labels("MALFORMED").inc()
-        log.warning("entry_malformed", stream=stream, entry_id=entry.entry_id, error=error)
+        self._metrics.dead_letters.labels(reason).inc()
+        log.warning(
+            "entry_given_up",
+            stream=self._keys.stream(entry.lane),
+            entry_id=entry.entry_id,
+            reason=reason,
+            error=mask_addresses(error),
+        )
 
     async def replay(
         self, ids: Sequence[uuid.UUID], *, include_outcome_unknown: bool, include_poison: bool
@@ -126,9 +171,17 @@ class DeadLetterService:
         )
         await self._scripts.unbury([email.dead_letter_id for email in replayed])
         anew = [_queued(email) for email in replayed if not email.repeats]
-        await self._scripts.publish([(email.lane, email.email_id, encode(email)) for email in anew])
-        await self._scripts.park_sends(self._consumer, _placed_in_sends(replayed))
+        await self._scripts.publish(anew)
+        await self._scripts.park_sends(self._consumer, _placed_in_sends(replayed), entitled=True)
         return replayed
+
+
+def _email_id_of(entry: Entry) -> uuid.UUID | None:
+    """The email that an entry names, whatever else is wrong with it."""
+    try:
+        return uuid.UUID(entry.fields.get(b"email_id", b"").decode("ascii"))
+    except ValueError:
+        return None
 
 
 def _queued(email: ReplayedEmail) -> QueuedEmail:

@@ -33,6 +33,7 @@ class Decision:
         delay: RETRY and RELEASE: until the next attempt.
         reason: REJECT and BURY: name of the DeadLetterReason.
         key_spent: The provider knows the key with other bytes.
+        alone: RELEASE: its emails share no request any more.
         hold: What else it means, for all replicas.
     """
 
@@ -42,6 +43,7 @@ class Decision:
     delay: timedelta = timedelta()
     reason: str | None = None
     key_spent: bool = False
+    alone: bool = False
     hold: Hold | None = None
 
 
@@ -67,7 +69,9 @@ class RetryPolicy:
     probe_interval: timedelta
     quota_interval: timedelta = timedelta(hours=1)
 
-    def decide(self, failure: Failure, *, attempt: int, maybe_accepted: bool, jitter: float) -> Decision:
+    def decide(
+        self, failure: Failure, *, attempt: int, maybe_accepted: bool, jitter: float, batch: bool = False
+    ) -> Decision:
         """Choose what becomes of a send whose request failed.
 
         A send that may have been accepted by an earlier request is only ever repeated, whatever this answer says: to
@@ -78,6 +82,7 @@ class RetryPolicy:
             attempt: Attempts so far that counted, and this one; 1 or more.
             maybe_accepted: An earlier request under the same key may have been accepted.
             jitter: Uniform draw from [0, 1), made by the caller.
+            batch: The request went to the batch endpoint: what is wrong with one email was said of all.
 
         Returns:
             A delay never shorter than the provider's ``Retry-After``; only a misconfiguration is probed at an interval
@@ -88,6 +93,8 @@ class RetryPolicy:
             return Decision(FailureAction.BURY, False, True, reason="OUTCOME_UNKNOWN", key_spent=True)  # noqa: FBT003
         if kind is FailureKind.OUTCOME_UNKNOWN:
             return self._after_unknown(failure, attempt, jitter)
+        if batch and not maybe_accepted and kind in (FailureKind.REJECTED, FailureKind.DOMAIN_REFUSED):
+            return Decision(FailureAction.RELEASE, refused=True, counted=False, alone=True)
         if kind is FailureKind.REJECTED:
             return self._after_rejection(failure, attempt, jitter, maybe_accepted=maybe_accepted)
         if kind is FailureKind.KEY_IN_USE:

@@ -51,6 +51,7 @@ class ConsumerSettings(ServiceSettings):
     claim_idle: PositiveSeconds = Field(default=timedelta(seconds=60), validate_default=True)
     retry_horizon: PositiveSeconds = Field(default=MAX_HORIZON, le=MAX_HORIZON)
     probe_interval: PositiveSeconds = timedelta(seconds=15)
+    max_deliveries: int = Field(default=5, ge=1, le=1000, description="owners that died while working on one entry")
     redirect_all_to: Address | None = Field(default=None, description="staging: every email goes to this address")
     consumer_grpc_listen: Listen = ListenAddress("0.0.0.0", 50052)  # noqa: S104 - a container's port
     consumer_http_listen: Listen = ListenAddress("0.0.0.0", 8081)  # noqa: S104 - a container's port

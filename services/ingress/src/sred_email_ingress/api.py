@@ -10,6 +10,7 @@ from sred.email.v1 import dispatch_service_pb2_grpc, email_pb2
 from sred_email_core.email_send_log.records import EmailRecord
 from sred_email_core.errors import EmailDispatchError, FieldViolation, InvalidRequestError
 from sred_email_core.grpc_server import status_of
+from sred_email_ingress.cancellation import EmailCancellation
 from sred_email_ingress.dispatch import Acceptance, RedisStreamEmailDispatchService
 
 MAX_BATCH = 1000
@@ -19,8 +20,9 @@ MAX_BATCH = 1000
 class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServicer):
     """Serves EmailDispatchService; RPCs that are not here answer UNIMPLEMENTED."""
 
-    def __init__(self, dispatch: RedisStreamEmailDispatchService) -> None:
+    def __init__(self, dispatch: RedisStreamEmailDispatchService, cancellation: EmailCancellation) -> None:
         self._dispatch = dispatch
+        self._cancellation = cancellation
 
     async def SendEmail(  # noqa: N802 - named by the contract
         self,
@@ -55,6 +57,14 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
             idempotency_key=request.idempotency_key if which == "idempotency_key" else None,
         )
         return pb.GetEmailResponse(email=_email(record))
+
+    async def CancelEmail(  # noqa: N802 - named by the contract
+        self,
+        request: pb.CancelEmailRequest,
+        context: grpc.aio.ServicerContext[pb.CancelEmailRequest, pb.CancelEmailResponse],  # noqa: ARG002
+    ) -> pb.CancelEmailResponse:
+        """Cancel one email."""
+        return pb.CancelEmailResponse(email=_email(await self._cancellation.cancel(request.email_id)))
 
 
 def _response(acceptance: Acceptance) -> pb.SendEmailResponse:

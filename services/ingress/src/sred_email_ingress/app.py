@@ -8,28 +8,25 @@ from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
 from sred.email.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
-from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.migrate import SchemaCheck
-from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import serve, stop_on_signals
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
-from sred_email_core.queue.scripts import QueueScripts
-from sred_email_core.redis_connection import open_redis
+from sred_email_core.queue.script_runner import ScriptRunner
+from sred_email_core.redis_connection import EvictionCheck, open_redis
 from sred_email_ingress.api import EmailDispatchServicer
-from sred_email_ingress.dispatch import RedisStreamEmailDispatchService, SenderPolicy
+from sred_email_ingress.composition import Connections, compose
 from sred_email_ingress.metrics import IngressMetrics
-from sred_email_ingress.producer import RedisEmailStreamProducer
-from sred_email_ingress.reconciler import Reconciler
+from sred_email_ingress.recovery.composition import build_reconciler
 from sred_email_ingress.settings import IngressSettings
 
 log = structlog.get_logger(__name__)
 
-_PUBLISH_PATIENCE = timedelta(milliseconds=250)
-"""How long a call waits for Redis: the email is safe in the log, and its caller should not feel a queue that hangs."""
+_CONNECTIONS = 11
+"""To PostgreSQL; one of them is kept for the reconciler's lock."""
 
 SERVICE = dispatch_service_pb2.DESCRIPTOR.services_by_name["EmailDispatchService"].full_name
 
@@ -39,32 +36,35 @@ async def run(settings: IngressSettings) -> None:
 
     Raises:
         OSError: An address can't be listened on.
+        SystemExit: Redis evicts.
     """
     stop = stop_on_signals()
     registry = CollectorRegistry()
     metrics = IngressMetrics(registry)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
+        pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=_CONNECTIONS))
         redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=2)))
-        scripts = QueueScripts(redis, QueueKeys(settings.redis_prefix))
-        producer = RedisEmailStreamProducer(scripts, metrics, patience=_PUBLISH_PATIENCE)
-        dispatch = RedisStreamEmailDispatchService(
-            AcceptanceLog(pool),
-            producer,
-            metrics,
-            SenderPolicy(settings.default_from, settings.allowed_from_domains),
-        )
-        stack.push_async_callback(dispatch.drain)
-        reconciler = Reconciler(
-            RecoveryLog(pool),
-            scripts,
+        keys = QueueKeys(settings.redis_prefix)
+        runner = ScriptRunner(redis, keys)
+        eviction = EvictionCheck(redis)
+        await eviction.refuse_to_start()
+        parts = compose(settings, Connections(pool, redis, runner), metrics)
+        stack.push_async_callback(parts.drain)
+        reconciler = build_reconciler(
+            pool,
+            runner,
+            keys,
             metrics,
             interval=settings.reconcile_interval,
             after=settings.reconcile_after,
         )
         servicer = grpc_health.HealthServicer()
         health = HealthWatch(
-            [Dependency("PostgreSQL", SchemaCheck(pool)), Dependency("Redis", redis.ping, essential=False)],
+            [
+                Dependency("PostgreSQL", SchemaCheck(pool)),
+                Dependency("Redis", redis.ping, essential=False),
+                Dependency("Redis maxmemory-policy", eviction),
+            ],
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,
         )
@@ -76,7 +76,7 @@ async def run(settings: IngressSettings) -> None:
             running_grpc_server(
                 settings.ingress_grpc_listen,
                 lambda server: dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(
-                    EmailDispatchServicer(dispatch), server
+                    EmailDispatchServicer(parts.dispatch, parts.cancellation), server
                 ),
                 service_names=[SERVICE],
                 health=servicer,
@@ -84,6 +84,6 @@ async def run(settings: IngressSettings) -> None:
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
-        await serve([health, reconciler], stop)
+        await serve([health, parts.backpressure, reconciler], stop)
         log.info("ingress_stopping")
     log.info("ingress_stopped")

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 import uuid_utils.compat
@@ -13,7 +13,7 @@ from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.stream_message_pb2 import EmailContent
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
-from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail
+from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail, WrittenEmail
 from sred_email_core.errors import (
     EmailDispatchError,
     EmailNotFoundError,
@@ -21,16 +21,20 @@ from sred_email_core.errors import (
     IdempotencyKeyReusedError,
     InvalidRequestError,
     LogUnavailableError,
+    OverloadedError,
     UnstorableError,
 )
 from sred_email_core.group_commit import GroupCommit
 from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.keys import Lane
 from sred_email_ingress.addresses import parse_address
+from sred_email_ingress.backpressure import Backpressure
+from sred_email_ingress.expiry import ExpiryPolicy, expire_at_of
 from sred_email_ingress.fingerprint import fingerprint
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
-from sred_email_ingress.validation import find_violations
+from sred_email_ingress.senders import SenderPolicy
+from sred_email_ingress.validation import find_violations, parse_email_id
 
 log = structlog.get_logger(__name__)
 
@@ -56,36 +60,17 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
-class SenderPolicy:
-    """Who may be the sender.
-
-    Attributes:
-        default_from: Sender of emails that name none; None: they must.
-        allowed_domains: Domains to send from; None: any.
-    """
-
-    default_from: str | None = None
-    allowed_domains: frozenset[str] | None = None
-
-    def objection(self, from_address: str) -> FieldViolation | None:
-        """Why an email can't be sent from this address; None: it can."""
-        if not from_address:
-            return FieldViolation("from_address", "is required: this service has no default sender")
-        if self.allowed_domains is not None and parse_address(from_address).domain not in self.allowed_domains:
-            return FieldViolation("from_address", "must be of a domain that this service may send from")
-        return None
-
-
-@dataclass(frozen=True, slots=True)
 class _Offer:
     """An email on its way into the log.
 
     Attributes:
+        lane: That it travels on.
         objection: A reason to refuse it that depends on settings or time, and so does not bind a key that is held.
     """
 
     email: NewEmail
     content: EmailContent
+    lane: Lane
     objection: EmailDispatchError | None
 
 
@@ -102,11 +87,15 @@ class RedisStreamEmailDispatchService:
         producer: RedisEmailStreamProducer,
         metrics: IngressMetrics,
         senders: SenderPolicy,
+        expiry: ExpiryPolicy,
+        backpressure: Backpressure,
     ) -> None:
         self._log = acceptance_log
         self._producer = producer
         self._metrics = metrics
         self._senders = senders
+        self._expiry = expiry
+        self._backpressure = backpressure
         self._group: GroupCommit[_Offer, tuple[Acceptance, QueuedEmail | None]] = GroupCommit(
             self._accept,
             max_items=500,
@@ -121,6 +110,7 @@ class RedisStreamEmailDispatchService:
         Raises:
             InvalidRequestError: Fields are wrong; nothing was written.
             IdempotencyKeyReusedError: The key belongs to an email with other content; nothing was written.
+            OverloadedError: More is in flight than is safe; nothing was written.
             LogUnavailableError: PostgreSQL does not answer; repeat the call with the same key.
         """
         try:
@@ -129,8 +119,8 @@ class RedisStreamEmailDispatchService:
             self._metrics.emails.labels(_outcome(e)).inc()
             raise
         self._metrics.emails.labels("deduplicated" if acceptance.deduplicated else "accepted").inc()
-        if to_publish is not None:
-            await self._producer.publish(to_publish)
+        if to_publish is not None and not await self._producer.publish(to_publish):
+            self._backpressure.unpublished()
         return acceptance
 
     async def send_many(self, requests: Sequence[SendEmailRequest]) -> list[Acceptance | EmailDispatchError]:
@@ -162,10 +152,7 @@ class RedisStreamEmailDispatchService:
         """
         parsed: uuid.UUID | None = None
         if email_id is not None:
-            try:
-                parsed = uuid.UUID(email_id)
-            except ValueError as e:
-                raise InvalidRequestError([FieldViolation("email_id", "must be a UUID")]) from e
+            parsed = parse_email_id(email_id)
         elif not idempotency_key or "\0" in idempotency_key:
             raise InvalidRequestError([FieldViolation("lookup", "needs email_id or idempotency_key")])
         found = await self._log.get(email_id=parsed, idempotency_key=idempotency_key)
@@ -195,34 +182,47 @@ class RedisStreamEmailDispatchService:
             tags=request.tags,
             attachments=request.attachments,
         )
-        priority = request.priority or (
-            email_pb2.PRIORITY_HIGH if request.kind in _URGENT else email_pb2.PRIORITY_NORMAL
-        )
-        objection = self._senders.objection(content.from_address)
+        kind = email_pb2.EmailKind.Name(request.kind).removeprefix("EMAIL_KIND_")
+        lane = Lane(request.priority or (Lane.HIGH if request.kind in _URGENT else Lane.NORMAL))
+        expire_at = expire_at_of(request)
+        objections = [
+            self._senders.objection(content.from_address),
+            self._expiry.objection(expire_at, datetime.now(UTC)),
+        ]
+        violations = [objection for objection in objections if objection is not None]
         return _Offer(
             email=NewEmail(
                 id=uuid_utils.compat.uuid7(),
                 idempotency_key=request.idempotency_key,
                 fingerprint=fingerprint(request),
-                kind=email_pb2.EmailKind.Name(request.kind).removeprefix("EMAIL_KIND_"),
-                priority=email_pb2.Priority.Name(priority).removeprefix("PRIORITY_"),
+                kind=kind,
+                priority=lane.name,
                 from_address=content.from_address,
                 recipients=[parse_address(to).address for to in request.to],
                 subject=content.subject,
                 message=content.SerializeToString(),
+                expire_at=expire_at,
+                lifetime=self._expiry.lifetime(kind),
             ),
             content=content,
-            objection=InvalidRequestError([objection]) if objection else None,
+            lane=lane,
+            objection=InvalidRequestError(violations) if violations else None,
         )
 
     async def _accept(self, offers: Sequence[_Offer]) -> list[tuple[Acceptance, QueuedEmail | None] | BaseException]:
         """Write one group; each offer gets its own result. Of offers with the same key the first one is written."""
         first: dict[str, _Offer] = {}
+        objections: dict[uuid.UUID, EmailDispatchError] = {}
         for offer in offers:
-            if offer.objection is None:
-                first.setdefault(offer.email.idempotency_key, offer)
+            if offer.email.idempotency_key in first:
+                continue
+            objection = offer.objection or self._backpressure.admit(offer.lane)
+            if objection is None:
+                first[offer.email.idempotency_key] = offer
+            else:
+                objections[offer.email.id] = objection
         try:
-            written = await self._log.accept([offer.email for offer in first.values()]) if first else {}
+            written = await self._write([offer.email for offer in first.values()])
         except UnstorableError as e:
             if len(offers) == 1:
                 log.error("email_unstorable", reason=str(e))  # noqa: TRY400 - a traceback would quote the row
@@ -234,9 +234,18 @@ class RedisStreamEmailDispatchService:
         return [
             _accepted(offer, written[offer.email.id])
             if offer.email.id in written
-            else _judge(offer, held.get(offer.email.idempotency_key))
+            else _judge(offer, held.get(offer.email.idempotency_key), objections.get(offer.email.id))
             for offer in offers
         ]
+
+    async def _write(self, admitted: Sequence[NewEmail]) -> dict[uuid.UUID, WrittenEmail]:
+        written: dict[uuid.UUID, WrittenEmail] = {}
+        try:
+            if admitted:
+                written = await self._log.accept(admitted)
+        finally:
+            self._backpressure.settle(admitted=len(admitted), accepted=len(written))
+        return written
 
 
 def _mailboxes(addresses: Sequence[str]) -> list[str]:
@@ -244,25 +253,27 @@ def _mailboxes(addresses: Sequence[str]) -> list[str]:
     return [parse_address(address).mailbox for address in addresses]
 
 
-def _accepted(offer: _Offer, accepted_at: datetime) -> tuple[Acceptance, QueuedEmail]:
+def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedEmail]:
     email_id = str(offer.email.id)
     queued = QueuedEmail(
         email_id=email_id,
         kind=offer.email.kind,
-        lane=Lane[offer.email.priority],
-        accepted_at=accepted_at,
-        expire_at=None,
+        lane=offer.lane,
+        accepted_at=written.created_at,
+        expire_at=written.expire_at,
         content=offer.content,
         alone=len(offer.content.attachments) > 0,
         size_bytes=len(offer.email.message),
     )
-    return Acceptance(email_id, "QUEUED", deduplicated=False, accepted_at=accepted_at), queued
+    return Acceptance(email_id, "QUEUED", deduplicated=False, accepted_at=written.created_at), queued
 
 
-def _judge(offer: _Offer, held: HeldKey | None) -> tuple[Acceptance, QueuedEmail | None] | EmailDispatchError:
+def _judge(
+    offer: _Offer, held: HeldKey | None, objection: EmailDispatchError | None
+) -> tuple[Acceptance, QueuedEmail | None] | EmailDispatchError:
     """Decide about an offer that was not written: its key is held, or something else speaks against it."""
     if held is None:
-        return offer.objection or LogUnavailableError("the email that held this key has just left the log")
+        return objection or LogUnavailableError("the email that held this key has just left the log")
     if held.fingerprint != offer.email.fingerprint:
         return IdempotencyKeyReusedError(str(held.id))
     queued = None
@@ -274,11 +285,14 @@ def _judge(offer: _Offer, held: HeldKey | None) -> tuple[Acceptance, QueuedEmail
             accepted_at=held.created_at,
             expire_at=held.expire_at,
             content=held.message,
+            alone=held.alone,
         )
     return Acceptance(str(held.id), held.status, deduplicated=True, accepted_at=held.created_at), queued
 
 
 def _outcome(error: EmailDispatchError) -> str:
-    if isinstance(error, InvalidRequestError):
+    if isinstance(error, InvalidRequestError | UnstorableError):
         return "invalid"
+    if isinstance(error, OverloadedError):
+        return "overloaded"
     return "conflict" if isinstance(error, IdempotencyKeyReusedError) else "unavailable"

@@ -1,6 +1,6 @@
 """What the ingress counts."""
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class IngressMetrics:
@@ -9,16 +9,37 @@ class IngressMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.emails = Counter(
             "sred_email_ingress_emails",
-            "Emails offered by callers, by what came of it: accepted, deduplicated, invalid, conflict, unavailable.",
+            "Emails offered by callers, by what came of it: accepted, deduplicated, invalid, conflict, overloaded,"
+            " unavailable.",
             ["outcome"],
             registry=registry,
         )
+        self.pressure = Gauge(
+            "sred_email_ingress_pressure",
+            "How full the queue is, 1 at its limit: LOW is refused from 0.8, NORMAL from 0.9, HIGH from 1.",
+            registry=registry,
+        )
+        self.cancelled = Counter("sred_email_ingress_cancelled", "Emails that callers cancelled.", registry=registry)
         self.published = Counter(
             "sred_email_ingress_published", "Emails put on a stream right after acceptance.", registry=registry
         )
-        self.republished = Counter(
-            "sred_email_ingress_republished",
-            "Emails that the reconciler put back: open in the log, without a place in Redis.",
+        self.mended = Counter(
+            "sred_email_ingress_mended",
+            "What was not in Redis as the log says, by what the reconciler did about it: published, placed_in_sends,"
+            " places_forgotten, leftovers_dropped, letters_shown, letters_removed, letters_indexed, letters_resolved.",
+            ["what"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "sred_email_ingress_in_flight",
+            "Emails in flight, told by the one replica that reconciles. log: open there; places: with a place in Redis;"
+            " streams: entries there; parked: waiting alone; sends: waiting for their repeat. Not all of one moment.",
+            ["where"],
+            registry=registry,
+        )
+        self.inconsistent = Gauge(
+            "sred_email_ingress_inconsistent",
+            "Emails that the last way through all open ones found without a true place in Redis.",
             registry=registry,
         )
         self.publish_failures = Counter(

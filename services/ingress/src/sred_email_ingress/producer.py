@@ -8,8 +8,7 @@ import structlog
 
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.group_commit import GroupCommit
-from sred_email_core.queue.codec import QueuedEmail, encode
-from sred_email_core.queue.keys import Lane
+from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_ingress.metrics import IngressMetrics
 
@@ -33,15 +32,15 @@ class RedisEmailStreamProducer:
         self._scripts = scripts
         self._metrics = metrics
         self._patience_s = patience.total_seconds()
-        self._group: GroupCommit[tuple[Lane, str, bytes], None] = GroupCommit(
-            self._publish, max_items=500, max_groups=4, weigh=lambda item: len(item[2]), max_weight=4 * 1024 * 1024
+        self._group: GroupCommit[QueuedEmail, None] = GroupCommit(
+            self._publish, max_items=500, max_groups=4, weigh=lambda item: item.size_bytes, max_weight=4 * 1024 * 1024
         )
 
     async def publish(self, email: QueuedEmail) -> bool:
         """Put one email on its stream; whether that is known to have worked in time."""
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._group.submit((email.lane, email.email_id, encode(email)))
+                await self._group.submit(email)
         except (QueueUnavailableError, TimeoutError) as e:
             self._metrics.publish_failures.inc()
             log.warning("publish_postponed", email_id=email.email_id, reason=str(e) or "no answer in time")
@@ -52,7 +51,7 @@ class RedisEmailStreamProducer:
         """Wait until nothing is under way."""
         await self._group.drain()
 
-    async def _publish(self, emails: Sequence[tuple[Lane, str, bytes]]) -> list[None]:
+    async def _publish(self, emails: Sequence[QueuedEmail]) -> list[None]:
         published = await self._scripts.publish(emails)
         self._metrics.published.inc(published)
         return [None] * len(emails)

@@ -1,93 +1,117 @@
-"""Publishes again what Redis has forgotten, or was never told."""
+"""Holds Redis to the log: puts back what Redis has forgotten or was never told, drops what nothing needs any more."""
 
 import asyncio
-import uuid
+from collections import Counter
 from datetime import timedelta
 
 import structlog
 
-from sred_email_core.email_send_log.recovery import RecoveryLog
+from sred_email_core.email_send_log.recovery_lock import RecoveryLock
 from sred_email_core.errors import LogUnavailableError, QueueUnavailableError
 from sred_email_core.lifecycle import wait_for
-from sred_email_core.postgres import is_unavailable
-from sred_email_core.queue.codec import encode
-from sred_email_core.queue.scripts import ParkedInSend, QueueScripts
 from sred_email_ingress.metrics import IngressMetrics
+from sred_email_ingress.recovery.consistency import ConsistencyCheck
+from sred_email_ingress.recovery.passes import Mended
+from sred_email_ingress.recovery.rounds import RecoveryRounds
 
 log = structlog.get_logger(__name__)
 
-_PAGE = 500
-
 
 class Reconciler:
-    """Moves open emails from the log to the streams, and open sends to the retry set, where Redis has lost them.
+    """Does a round each interval, in the one process that has the lock.
 
-    One replica does it at a time, by a lock that dies with its owner. Publishing adds an email only if it has no place,
-    so that doing it again, or while others publish, adds nothing.
+    Everything it does is safe to repeat, and safe while others do the same: the lock saves work, nothing else.
     """
 
     def __init__(
         self,
-        recovery_log: RecoveryLog,
-        scripts: QueueScripts,
+        lock: RecoveryLock,
+        rounds: RecoveryRounds,
+        consistency: ConsistencyCheck,
         metrics: IngressMetrics,
         *,
         interval: timedelta,
-        after: timedelta,
     ) -> None:
         """Prepare.
 
         Args:
-            recovery_log: What is open.
-            scripts: The queue.
+            lock: Who may.
+            rounds: What is done.
+            consistency: What is shown.
             metrics: Where to count.
             interval: Between rounds.
-            after: How long an email is left to whoever changed it last.
         """
-        self._log = recovery_log
-        self._scripts = scripts
+        self._lock = lock
+        self._rounds = rounds
+        self._consistency = consistency
         self._metrics = metrics
         self._interval_s = interval.total_seconds()
-        self._after = after
+        self._reconciles = False
+        self._away: type[Exception] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until ``stop`` is set."""
-        while not await wait_for(stop, self._interval_s):
-            try:
-                await self.run_once()
-            except (LogUnavailableError, QueueUnavailableError) as e:
-                log.debug("reconciliation_postponed", reason=str(e))
-            except Exception:
-                log.exception("reconciliation_failed")  # a bug; accepting goes on without it, and it tries again
+        try:
+            while not await wait_for(stop, self._interval_s):
+                await self._try_round(stop)
+        finally:
+            await self._lock.release()
 
-    async def run_once(self) -> int:
-        """Go through everything that is open, if no other replica does; how many emails were published.
+    async def run_once(self) -> Counter[Mended]:
+        """Do one round, if no other process reconciles, and give the lock back; what was mended.
 
         Raises:
             LogUnavailableError: PostgreSQL does not answer.
-            QueueUnavailableError: Redis does not answer.
+            QueueUnavailableError: Redis does not answer, or is full.
         """
         try:
-            async with self._log.only_one() as mine:
-                return await self._reconcile() if mine else 0
-        except Exception as e:
-            if is_unavailable(e):
-                raise LogUnavailableError(f"PostgreSQL: {str(e) or type(e).__name__}") from e
-            raise
+            return await self._round(asyncio.Event())
+        finally:
+            await self._lock.release()
 
-    async def _reconcile(self) -> int:
-        published = 0
-        after: uuid.UUID | None = None
-        while True:
-            page = await self._log.waiting(after=after, older_than=self._after, size=_PAGE)
-            published += await self._scripts.publish([(e.lane, e.email_id, encode(e)) for e in page.emails])
-            if page.next_id is None:
-                break
-            after = page.next_id
-        for emails in await self._log.due_sends(older_than=self._after, size=_PAGE):
-            await self._scripts.park_sends("", [ParkedInSend(emails[0], e, timedelta()) for e in emails])
-            published += len(emails)
-        if published:
-            self._metrics.republished.inc(published)
-            log.warning("republished", emails=published, meaning="open in the log, without a place in Redis")
-        return published
+    async def _try_round(self, stop: asyncio.Event) -> None:
+        try:
+            await self._round(stop)
+        except (LogUnavailableError, QueueUnavailableError) as e:
+            if self._away is not type(e):
+                log.warning("reconciliation_postponed", reason=str(e))
+            self._away = type(e)
+        except Exception:
+            log.exception("reconciliation_failed")  # a bug; accepting goes on without it, and it tries again
+        else:
+            if self._away is not None:
+                log.info("reconciliation_resumed")
+            self._away = None
+
+    async def _round(self, stop: asyncio.Event) -> Counter[Mended]:
+        mended: Counter[Mended] = Counter()
+
+        async def go_on() -> bool:
+            return not stop.is_set() and await self._hold()
+
+        if await self._hold():
+            try:
+                await self._rounds.run_once(mended, go_on)
+            except (LogUnavailableError, QueueUnavailableError):
+                await self._consistency.run_once()  # a full Redis can still be counted
+                raise
+            finally:
+                self._tell(mended)
+            await self._consistency.run_once()
+        return +mended
+
+    async def _hold(self) -> bool:
+        mine = await self._lock.hold()
+        if mine and not self._reconciles:
+            self._rounds.take_over()
+        if self._reconciles and not mine:
+            self._consistency.leave()
+        self._reconciles = mine
+        return mine
+
+    def _tell(self, mended: Counter[Mended]) -> None:
+        for what, count in (+mended).items():
+            self._metrics.mended.labels(what.value).inc(count)
+        if +mended:
+            numbers = {what.value: count for what, count in (+mended).items()}
+            log.warning("redis_mended", meaning="Redis was not as the log says", **numbers)

@@ -1,5 +1,6 @@
 """Settings of the ingress."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sred_email_core.settings import PREFIX, Listen, ListenAddress, PositiveSeconds, PostgresDsn, ServiceSettings
 from sred_email_ingress.addresses import parse_address
+from sred_email_ingress.expiry import DEFAULT_EXPIRY, parse_lifetimes
 
 
 def _parse_domains(value: object) -> object:
@@ -29,6 +31,10 @@ def _parse_sender(value: object) -> object:
     return value
 
 
+def _parse_expiry(value: object) -> object:
+    return parse_lifetimes(value) if isinstance(value, str) else value
+
+
 class IngressSettings(ServiceSettings):
     """What the ingress reads from the environment."""
 
@@ -41,6 +47,13 @@ class IngressSettings(ServiceSettings):
     )
     allowed_from_domains: Annotated[frozenset[str] | None, NoDecode, BeforeValidator(_parse_domains)] = Field(
         default=None, description="domains that emails may be sent from; unset: any"
+    )
+    default_expiry: Annotated[Mapping[str, timedelta], NoDecode, BeforeValidator(_parse_expiry)] = Field(
+        default=DEFAULT_EXPIRY, description="seconds for each kind, for example PASSWORD_RESET=3600; or off"
+    )
+    max_backlog: int = Field(default=1_000_000, ge=1, description="the most emails in flight")
+    max_redis_memory: float = Field(
+        default=0.8, gt=0, le=1, allow_inf_nan=False, description="the most of Redis' maxmemory to use, as a share"
     )
 
 

@@ -5,16 +5,18 @@ retry of an accepted call is answered whatever has changed since.
 """
 
 import re
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.email_pb2 import Attachment, EmailKind, InlineContent, Priority
-from sred_email_core.errors import FieldViolation
+from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_ingress.addresses import CONTROL_CHARACTER, InvalidAddressError, parse_address
 
 MAX_KEY_CHARACTERS = 256
@@ -52,6 +54,8 @@ _SYSTEM_HEADER = re.compile(
     "(?:content|resent|arc|x-ses|x-amz|x-resend)-.*",
     re.IGNORECASE,
 )
+_FIRST_SECOND, _LAST_SECOND, _NANOS = -62_135_596_800, 253_402_300_799, 1_000_000_000
+"""Source: https://protobuf.dev/reference/protobuf/google.protobuf/#timestamp (0001-01-01 to 9999-12-31)"""
 _UNNAMEABLE = re.compile(r"[^ !#-\[\]-~]")
 _NAME_SHOWN_CHARACTERS = 40
 _UNKNOWN_FIELDS_SHOWN = 3
@@ -82,6 +86,18 @@ def find_violations(request: SendEmailRequest) -> list[FieldViolation]:
     _check_schedule(request, found)
     _check_size(request, found)
     return found.within_bounds()
+
+
+def parse_email_id(text: str) -> uuid.UUID:
+    """Read the id of an email.
+
+    Raises:
+        InvalidRequestError: It is no UUID.
+    """
+    try:
+        return uuid.UUID(text)
+    except ValueError as e:
+        raise InvalidRequestError([FieldViolation("email_id", "must be a UUID")]) from e
 
 
 class _Violations:
@@ -240,7 +256,12 @@ def _check_schedule(request: SendEmailRequest, found: _Violations) -> None:
     if request.HasField("send_at"):
         found.add("send_at", "scheduled sends are not available in this version")
     if request.HasField("expire_at"):
-        found.add("expire_at", "expiry is not available in this version")
+        _check_time(request.expire_at, "expire_at", found)
+
+
+def _check_time(time: Timestamp, field: str, found: _Violations) -> None:
+    if not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < _NANOS):
+        found.add(field, "is no time between the years 1 and 9999")
 
 
 def _check_size(request: SendEmailRequest, found: _Violations) -> None:

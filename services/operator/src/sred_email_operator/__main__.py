@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sred_email_operator.commands.cancel import cancel
 from sred_email_operator.commands.send import send
 from sred_email_operator.commands.status import status
 
@@ -36,6 +37,7 @@ app.command(
     )
 )(send)
 app.command(epilog=_example("sred-email status 019a9c2e-7d40-7000-8000-2f3b1c5d7e90 --json"))(status)
+app.command(epilog=_example("sred-email cancel 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(cancel)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -7,7 +7,8 @@
     │   ├── InvalidRequestError        fields are wrong, each one named
     │   ├── IdempotencyKeyReusedError  the key belongs to an email with other content
     │   ├── UnstorableError            the log can't hold it
-    │   └── EmailNotFoundError         no such email
+    │   ├── EmailNotFoundError         no such email
+    │   └── NotCancellableError        it is being sent, may have been accepted, or has ended
     ├── RetryLaterError                the request is fine; repeat it, with the same key, after a while
     │   ├── LogUnavailableError        PostgreSQL does not answer
     │   ├── QueueUnavailableError      Redis does not answer
@@ -19,6 +20,7 @@ Adapters translate their drivers' exceptions into these with ``raise … from``;
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 _NAMED_CHARACTERS = 200
 
@@ -73,6 +75,29 @@ class UnstorableError(RequestRefusedError):
 
 class EmailNotFoundError(RequestRefusedError):
     """There is no email with this id or key."""
+
+
+class CancelObstacle(StrEnum):
+    """What stands in the way of a cancellation."""
+
+    BEING_SENT = "BEING_SENT"
+    MAY_HAVE_BEEN_ACCEPTED = "MAY_HAVE_BEEN_ACCEPTED"
+    HAS_ENDED = "HAS_ENDED"
+
+
+class NotCancellableError(RequestRefusedError):
+    """The email can't be cancelled any more; nothing was changed."""
+
+    def __init__(self, email_id: str, status: str, obstacle: CancelObstacle) -> None:
+        said = {
+            CancelObstacle.BEING_SENT: "is being sent now",
+            CancelObstacle.MAY_HAVE_BEEN_ACCEPTED: "may already have been accepted by an earlier attempt",
+            CancelObstacle.HAS_ENDED: f"has already ended as {status}",
+        }[obstacle]
+        super().__init__(f"email {email_id} {said}: it can't be cancelled")
+        self.email_id = email_id
+        self.status = status
+        self.obstacle = obstacle
 
 
 class RetryLaterError(EmailDispatchError):

@@ -1,7 +1,7 @@
 """Calls that arrive together share one round trip; a lone call does not wait."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -40,7 +40,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._max_groups = max_groups
         self._weigh = weigh
         self._max_weight = max_weight
-        self._waiting: deque[tuple[ItemT, asyncio.Future[ResultT]]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[ResultT], ItemT] = OrderedDict()
         self._under_way: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
@@ -48,11 +48,14 @@ class GroupCommit(Generic[ItemT, ResultT]):
         """Carry out one item in the next group; its result, or its error raised."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting[future] = item
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._start_groups)  # items of this same turn of the loop join in
-        return await future
+        try:
+            return await future
+        finally:
+            self._waiting.pop(future, None)  # of a call that was cancelled: its item may be large
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
@@ -72,13 +75,13 @@ class GroupCommit(Generic[ItemT, ResultT]):
         group: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
         weight = 0
         while self._waiting and len(group) < self._max_items:
-            item, future = self._waiting[0]
+            future, item = next(iter(self._waiting.items()))
             if not future.done():
                 weight += self._weigh(item)
                 if group and weight > self._max_weight:
                     break
                 group.append((item, future))
-            self._waiting.popleft()
+            del self._waiting[future]
         return group
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -25,6 +25,7 @@ from sred_email_core.errors import (
     InvalidRequestError,
     LogUnavailableError,
     MalformedEntryError,
+    NotCancellableError,
     OverloadedError,
     QueueUnavailableError,
     RequestRefusedError,
@@ -44,6 +45,7 @@ CODES: dict[type[EmailDispatchError], int] = {
     IdempotencyKeyReusedError: code_pb2.ALREADY_EXISTS,
     UnstorableError: code_pb2.INVALID_ARGUMENT,
     EmailNotFoundError: code_pb2.NOT_FOUND,
+    NotCancellableError: code_pb2.FAILED_PRECONDITION,
     RequestRefusedError: code_pb2.FAILED_PRECONDITION,
     LogUnavailableError: code_pb2.UNAVAILABLE,
     QueueUnavailableError: code_pb2.UNAVAILABLE,
@@ -69,6 +71,9 @@ def status_of(error: EmailDispatchError) -> Status:
         details.append(
             ErrorInfo(reason="IDEMPOTENCY_KEY_REUSED", domain=ERROR_DOMAIN, metadata={"email_id": error.email_id})
         )
+    if isinstance(error, NotCancellableError):
+        about = {"email_id": error.email_id, "status": error.status}
+        details.append(ErrorInfo(reason=error.obstacle.value, domain=ERROR_DOMAIN, metadata=about))
     if isinstance(error, RetryLaterError):
         details.append(RetryInfo(retry_delay=_duration(error.retry_after)))
     packed = []

@@ -21,6 +21,7 @@ _NOT_NOW_STATES = frozenset({"42P01", "42501"})
 """A table that a migration will bring, a privilege that is missing: the same."""
 _CONFLICT_CLASS = "40"
 """Deadlock or serialization failure: the same statement, run again, settles it."""
+_CUT = "the handler is closed"
 _DATA_CLASSES = frozenset({"22", "23", "54"})
 """Values that the server refuses: malformed, against a constraint, over a limit."""
 
@@ -56,6 +57,8 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether an exception of the driver means "not now", so that the same statement may succeed later."""
     if isinstance(error, asyncpg.PostgresError):
         return _class_of(error) in _NOT_NOW_CLASSES or error.sqlstate in _NOT_NOW_STATES
+    if isinstance(error, RuntimeError):  # what uvloop raises for a write to a connection that was cut just now
+        return _CUT in str(error)
     return isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, EOFError))
 
 

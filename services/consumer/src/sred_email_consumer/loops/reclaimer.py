@@ -1,4 +1,4 @@
-"""Puts back on the streams what a consumer has taken and not finished."""
+"""Sets free what consumers had taken when they died, and takes their names off the group."""
 
 import asyncio
 from datetime import timedelta
@@ -12,14 +12,16 @@ from sred_email_core.queue.scripts import QueueScripts
 
 log = structlog.get_logger(__name__)
 
-_MOST_AT_ONCE = 100
+_MOST_AT_ONCE = 500
+_LONG_DEAD = 10
+"""A name leaves the group after so many times the claim idle without a sign of life."""
 
 
 class Reclaimer:
-    """Moves pending entries of dead consumers back to their streams, as new entries. Any replica may do it.
+    """Moves pending entries of dead consumers to the orphans, from where `take` adopts them. Any replica may do it.
 
-    An entry whose email was claimed before its consumer died is not sent anew when it is taken again: the email's open
-    send is repeated.
+    Each round is this consumer's own sign of life, too. An entry whose email was claimed before its consumer died is
+    not sent anew when it is taken again: the email's open send is repeated.
     """
 
     def __init__(self, name: str, scripts: QueueScripts, *, claim_idle: timedelta) -> None:
@@ -37,21 +39,24 @@ class Reclaimer:
                 log.debug("reclaim_failed", reason=str(e))
 
     async def run_once(self) -> int:
-        """Go once through what is pending on each stream; how many entries were put back.
+        """Go once through what is pending on each stream; how many entries were set free.
 
         Raises:
             QueueUnavailableError: Redis does not answer.
         """
         reclaimed = 0
         for lane in Lane:
-            cursor = "0-0"
+            start = ""
             while True:
-                cursor, moved = await self._scripts.reclaim(
-                    self._name, lane, idle=self._claim_idle, cursor=cursor, most=_MOST_AT_ONCE
+                start, moved = await self._scripts.reclaim(
+                    self._name, lane, idle=self._claim_idle, start=start, most=_MOST_AT_ONCE
                 )
                 reclaimed += moved
-                if cursor == "0-0":
+                if not start:
                     break
         if reclaimed:
             log.warning("reclaimed", entries=reclaimed)
+        for name in await self._scripts.dead_consumers(self._claim_idle * _LONG_DEAD):
+            if await self._scripts.leave(name):
+                log.info("dead_consumer_removed", consumer=name)
         return reclaimed

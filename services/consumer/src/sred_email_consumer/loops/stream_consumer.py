@@ -1,22 +1,28 @@
 """Pulls work when there is a free slot for it, and delivers it."""
 
 import asyncio
-from collections.abc import Coroutine
-from datetime import timedelta
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 
 import structlog
 
 from sred_email_consumer.delivery import EmailDelivery
 from sred_email_consumer.metrics import ConsumerMetrics
+from sred_email_consumer.sends import StoppingError
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.lifecycle import wait_for
 from sred_email_core.queue.doorbell import Doorbell
-from sred_email_core.queue.scripts import QueueScripts, Taken
+from sred_email_core.queue.keys import Lane
+from sred_email_core.queue.scripts import Entry, QueueScripts, Taken, Wish
 
 log = structlog.get_logger(__name__)
 
 _LONGEST_WAIT_S = 1.0
 """Until the queue is asked again although nothing rang: bounds what a lost ring or a lifted hold costs."""
+_SUSPECT_DEATHS = 2
+_RECHECK_S = 5.0
+"""Between looks at what is pending for this consumer: an answer of take that was lost left entries there."""
 
 
 class EmailStreamConsumer:
@@ -34,34 +40,46 @@ class EmailStreamConsumer:
         doorbell: Doorbell,
         metrics: ConsumerMetrics,
         *,
-        slots: int,
-        requests_per_second: float,
-        claim_idle: timedelta,
-        drain_timeout: timedelta,
+        wish: Wish,
+        drain_timeout_s: float,
     ) -> None:
+        """Prepare.
+
+        Args:
+            name: In the group; never used again by another start.
+            scripts: The queue.
+            delivery: What carries one request to its outcome.
+            doorbell: What to wait on while there is nothing to do.
+            metrics: Where to count.
+            wish: What this consumer could send while nothing is in flight.
+            drain_timeout_s: How long requests in flight may take after the stop.
+        """
         self._name = name
         self._scripts = scripts
         self._delivery = delivery
         self._doorbell = doorbell
         self._metrics = metrics
-        self._slots = slots
-        self._requests_per_second = requests_per_second
-        self._claim_idle = claim_idle
-        self._drain_timeout = drain_timeout
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._wish = wish
+        self._drain_timeout_s = drain_timeout_s
+        self._in_flight: dict[asyncio.Task[None], Sequence[Entry]] = {}
         self._slot_freed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._recheck_at_s = 0.0
+        self._succeeded = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take and deliver until ``stop`` is set; then finish what is in flight."""
+        """Take and deliver until ``stop`` is set; then finish what is being sent, and hand the rest back."""
         while not stop.is_set():
             try:
+                await self.recover_lost()
                 taken = await self.run_once()
             except QueueUnavailableError as e:
                 log.debug("take_failed", reason=str(e))
+                self._recheck_at_s = 0.0  # what it took may be ours without our knowing
                 await wait_for(stop, 0.25)
                 continue
             await self._pause(stop, taken)
-        await self._drain()
+        await self.drain()
 
     async def run_once(self) -> Taken | None:
         """Fill the free slots as far as there is work that may be sent now; None: there is no free slot.
@@ -69,26 +87,59 @@ class EmailStreamConsumer:
         Raises:
             QueueUnavailableError: Redis does not answer.
         """
-        free = self._slots - len(self._in_flight)
+        free = self._wish.slots - len(self._in_flight)
         if free == 0:
             return None
-        taken = await self._scripts.take(
-            self._name, slots=free, requests_per_second=self._requests_per_second, claim_idle=self._claim_idle
-        )
+        suspect = not any(e.deaths >= _SUSPECT_DEATHS for entries in self._in_flight.values() for e in entries)
+        taken = await self._scripts.take(self._name, replace(self._wish, slots=free, suspect=suspect))
         for email_id in taken.repeats:
-            self._start(self._delivery.deliver_repeat(email_id))
-        for entry in taken.entries:
-            self._start(self._delivery.deliver_entry(entry))
+            self._start(self._delivery.deliver_repeat(email_id, taken.alive, self._stopping), ())
+        for entries in taken.requests:
+            self._start(self._delivery.deliver_request(entries, self._stopping), entries)
         return taken
+
+    async def recover_lost(self) -> int:
+        """Hand back what is pending for this consumer without its knowing, every few seconds; how many entries.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer.
+        """
+        now_s = time.monotonic()
+        if now_s < self._recheck_at_s:
+            return 0
+        lost = await self._scripts.own_pending(self._name) - self._held()
+        if lost:
+            log.warning("entries_found", entries=len(lost), meaning="an answer of Redis was lost")
+            await self._scripts.hand_back(self._name, sorted(lost))
+        self._recheck_at_s = now_s + _RECHECK_S
+        return len(lost)
+
+    async def idle(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
+
+    async def drain(self) -> None:
+        """Hand back what was not begun, finish what is being sent."""
+        self._stopping.set()
+        await self._hand_back_rest()
+        if self._in_flight:
+            log.info("draining", sends=len(self._in_flight))
+            _, late = await asyncio.wait(self._in_flight, timeout=self._drain_timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+            await self._hand_back_rest()
 
     async def _pause(self, stop: asyncio.Event, taken: Taken | None) -> None:
         """Wait until asking again makes sense."""
         if taken is None:
             self._slot_freed.clear()
-            if len(self._in_flight) >= self._slots:
+            if len(self._in_flight) >= self._wish.slots:
                 await _first_of(stop.wait(), self._slot_freed.wait())
             return
-        if taken.repeats or taken.entries:
+        if taken.repeats or taken.requests:
             return
         wait_s = _LONGEST_WAIT_S if taken.wait is None else min(taken.wait.total_seconds(), _LONGEST_WAIT_S)
         if taken.held:
@@ -96,36 +147,47 @@ class EmailStreamConsumer:
         else:
             await _first_of(stop.wait(), self._doorbell.wait(wait_s))
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(self._guard(work))
-        self._in_flight.add(task)
+    def _held(self) -> set[tuple[Lane, str]]:
+        return {(entry.lane, entry.entry_id) for entries in self._in_flight.values() for entry in entries}
+
+    def _start(self, work: Coroutine[object, object, None], entries: Sequence[Entry]) -> None:
+        task = asyncio.create_task(self._guard(work, entries))
+        self._in_flight[task] = entries
         self._metrics.in_flight.set(len(self._in_flight))
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+        self._in_flight.pop(task, None)
         self._metrics.in_flight.set(len(self._in_flight))
         self._slot_freed.set()
 
-    async def _guard(self, work: Coroutine[object, object, None]) -> None:
+    async def _guard(self, work: Coroutine[object, object, None], entries: Sequence[Entry]) -> None:
         try:
             await work
+        except StoppingError:
+            await self._hand_back(entries, died=False)
         except Exception:
-            # A bug. The email stays where it is, pending or leased, and comes up again when that runs out.
+            # A bug. The slot stays taken for a while, so that it can't swallow the backlog at full speed. While others
+            # succeed it counts as a death: an entry that no consumer can deal with ends as a dead letter.
             log.exception("delivery_failed")
-            await asyncio.sleep(
-                _LONGEST_WAIT_S
-            )  # the slot stays taken: a bug must not swallow the backlog at full speed
+            succeeded = self._succeeded
+            await wait_for(self._stopping, _LONGEST_WAIT_S)
+            await self._hand_back(entries, died=self._succeeded > succeeded)
+        else:
+            self._succeeded += 1
 
-    async def _drain(self) -> None:
-        if not self._in_flight:
-            return
-        log.info("draining", sends=len(self._in_flight))
-        _, late = await asyncio.wait(self._in_flight, timeout=self._drain_timeout.total_seconds())
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+    async def _hand_back_rest(self) -> None:
+        try:
+            lost = await self._scripts.own_pending(self._name) - self._held()
+            await self._scripts.hand_back(self._name, sorted(lost))
+        except QueueUnavailableError as e:
+            log.warning("hand_back_failed", reason=str(e), meaning="others take it when the claim idle time is over")
+
+    async def _hand_back(self, entries: Sequence[Entry], *, died: bool) -> None:
+        try:
+            await self._scripts.hand_back(self._name, [(e.lane, e.entry_id) for e in entries], died=died)
+        except QueueUnavailableError as e:
+            log.debug("hand_back_failed", reason=str(e))  # found again as pending for this consumer
 
 
 async def _first_of(*waits: Coroutine[object, object, object]) -> None:

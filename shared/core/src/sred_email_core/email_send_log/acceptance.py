@@ -2,30 +2,33 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import asyncpg
 
 from sred_email_core import postgres
-from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail
+from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail, WrittenEmail
 from sred_email_core.email_send_log.sql import query
+from sred_email_core.errors import CancelObstacle, EmailNotFoundError, NotCancellableError
 
 
 class AcceptanceLog:
-    """Accepts emails and looks them up. Every method raises LogUnavailableError when PostgreSQL does not answer."""
+    """Accepts emails, looks them up and cancels them.
+
+    Every method raises LogUnavailableError when PostgreSQL does not answer.
+    """
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
 
-    async def accept(self, emails: Sequence[NewEmail]) -> dict[uuid.UUID, datetime]:
+    async def accept(self, emails: Sequence[NewEmail]) -> dict[uuid.UUID, WrittenEmail]:
         """Write emails whose keys are free, in one statement, durably.
 
         Args:
             emails: Keys may repeat; the first in key order wins.
 
         Returns:
-            When it was written, for the id of each that was; the keys of the others are held.
+            What was written, for the id of each that was; the keys of the others are held.
 
         Raises:
             UnstorableError: One of the emails can't be stored; nothing was written.
@@ -40,9 +43,11 @@ class AcceptanceLog:
             ["\n".join(e.recipients) for e in emails],
             [e.subject for e in emails],
             [e.message for e in emails],
+            [e.expire_at for e in emails],
+            [e.lifetime for e in emails],
         ]
         rows = await postgres.run(lambda: self._pool.fetch(query("accept_emails"), *columns))
-        return {row["id"]: row["created_at"] for row in rows}
+        return {row["id"]: WrittenEmail(row["created_at"], row["expire_at"]) for row in rows}
 
     async def find_by_keys(self, keys: Sequence[str]) -> dict[str, HeldKey]:
         """The emails that hold these keys, by key."""
@@ -53,3 +58,41 @@ class AcceptanceLog:
         """One email by its id or its key; None: there is none."""
         row = await postgres.run(lambda: self._pool.fetchrow(query("get_email"), email_id, idempotency_key))
         return EmailRecord(**row) if row is not None else None
+
+    async def cancel(self, email_id: uuid.UUID) -> EmailRecord:
+        """Cancel an email that nothing can have been sent of, durably; its content is erased.
+
+        Returns:
+            The email as it is from then on.
+
+        Raises:
+            EmailNotFoundError: There is no such email.
+            NotCancellableError: It is being sent, may have been accepted, or has ended; nothing was changed.
+        """
+        seen, email = await postgres.run(lambda: self._cancel(email_id))
+        if seen is None:
+            raise EmailNotFoundError("there is no email with this id")
+        if email is None:
+            raise NotCancellableError(str(email_id), seen["status"], _obstacle(seen))
+        return EmailRecord(**email)
+
+    async def count_open(self, *, at_most: int) -> int:
+        """How many emails are open, counted no further than ``at_most``."""
+        return int(await postgres.run(lambda: self._pool.fetchval(query("count_open"), at_most)))
+
+    async def _cancel(self, email_id: uuid.UUID) -> tuple[asyncpg.Record | None, asyncpg.Record | None]:
+        """What was seen of the email (None: there is none), and the email if that cancelled it."""
+        # Two statements, so that the second one sees a send that was committed while the first waited for the lock.
+        async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            if await connection.fetchrow(query("lock_email"), email_id) is None:
+                return None, None
+            seen = await connection.fetchrow(query("cancel_email"), email_id)
+            if seen is None or not seen["cancelled"]:
+                return seen, None
+            return seen, await connection.fetchrow(query("get_email"), email_id, None)
+
+
+def _obstacle(seen: asyncpg.Record) -> CancelObstacle:
+    if seen["ended"]:
+        return CancelObstacle.HAS_ENDED
+    return CancelObstacle.BEING_SENT if seen["leased"] else CancelObstacle.MAY_HAVE_BEEN_ACCEPTED

@@ -1,8 +1,9 @@
 """The log as the consumer's delivery uses it: claims before a POST, records after it."""
 
+import itertools
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,16 +11,19 @@ import asyncpg
 
 from sred_email_core import postgres
 from sred_email_core.email_send_log.records import (
-    AcceptedEmail,
+    AnsweredSend,
     Claim,
+    DeadLetter,
     FailedSend,
+    FailureAction,
     MalformedEntry,
     Member,
     NewSend,
-    Refusal,
+    RecordedFailure,
     Repeat,
     RepeatState,
     SendShape,
+    Standing,
 )
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.errors import LogUnavailableError, UnstorableError
@@ -48,15 +52,15 @@ class DeliveryLog:
         self._lease = lease
         self._horizon = horizon
 
-    async def claim(self, sends: Sequence[NewSend]) -> list[Claim | dict[str, Refusal]]:
+    async def claim(self, sends: Sequence[NewSend]) -> list[Claim | dict[str, Standing]]:
         """Make new sends, each wholly or not at all.
 
         Returns:
-            For each send its claim, or why it was not made: a refusal for each email that is not free.
+            For each send its claim, or why it was not made: where each email stands that is not free.
         """
-        results: dict[int, Claim | dict[str, Refusal]] = {}
+        results: dict[int, Claim | dict[str, Standing]] = {}
         left = list(enumerate(sends))
-        while left:
+        for attempt in itertools.count(1):
             # One statement can't see its own rows: sends with an email or a key in common go one after the other.
             taken: set[str] = set()
             this_round: list[tuple[int, NewSend]] = []
@@ -66,11 +70,16 @@ class DeliveryLog:
                 (later if names & taken else this_round).append((index, send))
                 taken |= names
             claims = await self._claim_distinct([send for _, send in this_round])
-            results.update(zip((index for index, _ in this_round), claims, strict=True))
+            for (index, send), claim in zip(this_round, claims, strict=True):
+                results[index] = claim
+                if isinstance(claim, dict) and attempt < _CLAIM_TRIES and any(map(_is_contended, claim.values())):
+                    later.append((index, send))
             left = later
+            if not left:
+                break
         return [results[index] for index in range(len(sends))]
 
-    async def _claim_distinct(self, sends: Sequence[NewSend]) -> list[Claim | dict[str, Refusal]]:
+    async def _claim_distinct(self, sends: Sequence[NewSend]) -> list[Claim | dict[str, Standing]]:
         numbered = list(enumerate(sends, 1))
         members = [(number, i, p) for number, send in numbered for p, i in enumerate(send.email_ids)]
         columns: list[Any] = [
@@ -90,7 +99,7 @@ class DeliveryLog:
         by_number: defaultdict[int, list[asyncpg.Record]] = defaultdict(list)
         for row in rows:
             by_number[row["send_number"]].append(row)
-        return [_claim_or_refusals(by_number[number]) for number, _ in numbered]
+        return [_claim_or_standings(by_number[number]) for number, _ in numbered]
 
     async def _fetch_claims(self, columns: list[Any]) -> list[asyncpg.Record]:
         for _ in range(_CLAIM_TRIES):
@@ -102,11 +111,15 @@ class DeliveryLog:
                     raise
         raise LogUnavailableError("PostgreSQL: claims of the same emails keep getting in each other's way")
 
-    async def claim_repeats(self, email_ids: Sequence[str]) -> list[Repeat]:
-        """Take over the open sends of these emails, where their lease is free; one answer for each email."""
-        rows = await postgres.run(
-            lambda: self._pool.fetch(query("claim_repeats"), list(email_ids), self._owner, self._lease, self._horizon)
-        )
+    async def claim_repeats(self, email_ids: Sequence[str], alive: Collection[str]) -> list[Repeat]:
+        """Take over the open sends of these emails, where that may be done now; one answer for each email.
+
+        Args:
+            email_ids: One email of each send.
+            alive: Owners that gave a sign of life of late: a lease of theirs that ran out is no death.
+        """
+        columns = [list(email_ids), self._owner, self._lease, self._horizon, list(alive)]
+        rows = await postgres.run(lambda: self._pool.fetch(query("claim_repeats"), *columns))
         members: defaultdict[str, list[Member]] = defaultdict(list)
         if rows:
             send_ids = [row["send_id"] for row in rows]
@@ -134,22 +147,30 @@ class DeliveryLog:
         columns = [[c.send_id for c in claims], [c.fence for c in claims]]
         await postgres.run(lambda: self._pool.fetch(query("undo_claims"), *columns))
 
-    async def record_accepted(self, emails: Sequence[AcceptedEmail]) -> dict[str, str]:
-        """Close emails as SUCCESS; the ids of the dead letters that this resolved, by email id."""
-        columns = [
-            [e.email_id for e in emails],
-            [e.provider_message_id for e in emails],
-            [e.send_id for e in emails],
-            self._owner,
-        ]
-        rows = await postgres.run(lambda: self._pool.fetch(query("record_accepted"), *columns))
-        return {str(row["email_id"]): str(row["dead_letter_id"]) for row in rows if row["dead_letter_id"] is not None}
-
-    async def record_failures(self, sends: Sequence[FailedSend]) -> list[dict[str, str | None] | None]:
-        """Record requests that were not accepted, fenced.
+    async def record_answers(self, sends: Sequence[AnsweredSend]) -> dict[str, str]:
+        """Close what the provider accepted as SUCCESS, let what it refused within a batch go alone.
 
         Returns:
-            For each send, the dead letter id (or None) of each of its emails; None: the send is another owner's now.
+            The ids of the dead letters that this resolved, by email id.
+        """
+        accepted = [(e.email_id, e.provider_message_id, s.send_id) for s in sends for e in s.accepted]
+        refused = [(e.email_id, e.error, s.send_id) for s in sends for e in s.refused]
+        columns: list[Any] = [[row[n] for row in rows] for rows in (accepted, refused) for n in range(3)]
+        rows = await postgres.run(lambda: self._pool.fetch(query("record_answers"), *columns, self._owner))
+        letters = {
+            str(row["email_id"]): str(row["dead_letter_id"]) for row in rows if row["dead_letter_id"] is not None
+        }
+        unseen = [row["email_id"] for row in rows if row["had_failed"] and row["dead_letter_id"] is None]
+        if unseen:
+            rows = await postgres.run(lambda: self._pool.fetch(query("resolve_delivered"), unseen))
+            letters.update({str(row["email_id"]): str(row["dead_letter_id"]) for row in rows})
+        return letters
+
+    async def record_failures(self, sends: Sequence[FailedSend]) -> list[RecordedFailure | None]:
+        """Record requests that were not accepted, fenced; told again, the same is answered.
+
+        Returns:
+            For each send what became of it; None: it is another owner's now, or is gone.
         """
         columns: list[Any] = [
             [s.claim.send_id for s in sends],
@@ -161,29 +182,61 @@ class DeliveryLog:
             [s.error for s in sends],
             [s.reason for s in sends],
             [s.key_spent for s in sends],
+            [s.alone for s in sends],
             self._owner,
             self._horizon,
         ]
         rows = await postgres.run(lambda: self._pool.fetch(query("record_failures"), *columns))
-        letters: dict[str, dict[str, str | None]] = {}
+        recorded: dict[str, RecordedFailure] = {}
         for row in rows:
-            emails = letters.setdefault(row["send_id"], {})
+            failure = recorded.setdefault(row["send_id"], RecordedFailure(FailureAction(row["action"]), {}))
             if row["email_id"] is not None:
-                emails[str(row["email_id"])] = None if row["dead_letter_id"] is None else str(row["dead_letter_id"])
-        return [letters.get(s.claim.send_id) for s in sends]
+                letter = row["dead_letter_id"]
+                failure.letters[str(row["email_id"])] = None if letter is None else str(letter)
+        return [recorded.get(s.claim.send_id) for s in sends]
 
-    async def record_malformed(self, entries: Sequence[MalformedEntry]) -> list[str]:
-        """Keep entries that are no emails as dead letters; the letter's id for each, the same when repeated."""
+    async def record_expired(self, email_ids: Sequence[str]) -> set[str]:
+        """End those of these emails that have expired and are in no open send; their ids."""
+        ids = [uuid.UUID(i) for i in email_ids]
+        rows = await postgres.run(lambda: self._pool.fetch(query("record_expired"), ids, self._owner))
+        return {str(row["id"]) for row in rows}
+
+    async def record_poison(self, email_id: str, error: str) -> DeadLetter | None:
+        """Give up an email whose entry killed one owner after the other; None: it has ended, or is in an open send."""
+        letter = await postgres.run(
+            lambda: self._pool.fetchval(query("record_poison"), uuid.UUID(email_id), error, self._owner)
+        )
+        return None if letter is None else DeadLetter(str(letter), "POISON", error)
+
+    async def record_malformed(self, entry: MalformedEntry) -> str:
+        """Keep an entry that is no email as a dead letter; the letter's id, the same when repeated."""
         columns = [
-            [e.id for e in entries],
-            [e.error for e in entries],
-            [e.raw_entry for e in entries],
-            [e.stream for e in entries],
-            [e.entry_id for e in entries],
+            [entry.id],
+            [entry.error],
+            [entry.raw_entry],
+            [entry.stream],
+            [entry.entry_id],
+            [entry.named_email_id],
         ]
-        rows = await postgres.run(lambda: self._pool.fetch(query("record_malformed"), *columns))
-        ids = {(row["source_stream"], row["source_entry_id"]): str(row["id"]) for row in rows}
-        return [ids[e.stream, e.entry_id] for e in entries]
+        for _ in range(_CLAIM_TRIES):
+            rows = await postgres.run(lambda: self._pool.fetch(query("record_malformed"), *columns))
+            if rows:
+                return str(rows[0]["id"])
+        raise LogUnavailableError("PostgreSQL: letters of the same email keep getting in each other's way")
+
+    async def get_standings(self, email_ids: Sequence[str]) -> dict[str, Standing]:
+        """Where emails stand, of those that are in the log."""
+        ids = [uuid.UUID(i) for i in email_ids]
+        rows = await postgres.run(lambda: self._pool.fetch(query("get_standings"), ids))
+        return {
+            str(row["email_id"]): _standing(
+                row,
+                None
+                if row["dead_letter_id"] is None
+                else DeadLetter(str(row["dead_letter_id"]), row["reason"], row["error"]),
+            )
+            for row in rows
+        }
 
     async def get_messages(self, email_ids: Sequence[str]) -> dict[str, bytes]:
         """Frozen contents (serialized EmailContent) of those emails that still have one."""
@@ -192,28 +245,44 @@ class DeliveryLog:
         return {str(row["id"]): row["message"] for row in rows}
 
 
-def _claim_or_refusals(rows: list[asyncpg.Record]) -> Claim | dict[str, Refusal]:
+def _is_contended(standing: Standing) -> bool:
+    """Whether somebody's send of this email was committed after the snapshot: the next statement sees it."""
+    return standing.status == "SENDING" and standing.first_of_open_send is None and not standing.ended
+
+
+def _claim_or_standings(rows: list[asyncpg.Record]) -> Claim | dict[str, Standing]:
     if rows and rows[0]["send_id"] is not None:
-        return Claim(send_id=rows[0]["send_id"], fence=rows[0]["fence"], attempts=max(row["attempts"] for row in rows))
-    return {
-        str(row["email_id"]): Refusal(
-            status=row["status"],
-            ended=bool(row["ended"]),
-            expired=bool(row["expired"]),
-            first_of_open_send=None if row["first_of_open_send"] is None else str(row["first_of_open_send"]),
-            lease_left=row["lease_left"] or timedelta(),
+        return Claim(
+            send_id=rows[0]["send_id"],
+            fence=rows[0]["fence"],
+            attempts=max(row["attempts"] for row in rows),
+            expires_in=min((row["expires_in"] for row in rows if row["expires_in"] is not None), default=None),
         )
-        for row in rows
-        if not row["free"]
-    }
+    return {str(row["email_id"]): _standing(row) for row in rows if not row["free"]}
+
+
+def _standing(row: asyncpg.Record, dead_letter: DeadLetter | None = None) -> Standing:
+    return Standing(
+        status=row["status"],
+        ended=bool(row["ended"]),
+        expired=bool(row["expired"]),
+        first_of_open_send=None if row["first_of_open_send"] is None else str(row["first_of_open_send"]),
+        wait=row["wait"] or timedelta(),
+        attempts=row["attempts"] or 0,
+        dead_letter=dead_letter,
+    )
 
 
 def _repeat(row: asyncpg.Record, members: tuple[Member, ...]) -> Repeat:
     if row["fence"] is None:
-        return Repeat(RepeatState.LEASED, members=members)
-    past_horizon = bool(row["past_horizon"])
+        return Repeat(RepeatState.NOT_YET, members=members, wait=row["wait"])
+    state = RepeatState.CLAIMED
+    if row["past_horizon"]:
+        state = RepeatState.PAST_HORIZON
+    elif row["expired"]:
+        state = RepeatState.EXPIRED
     return Repeat(
-        state=RepeatState.PAST_HORIZON if past_horizon else RepeatState.CLAIMED,
+        state=state,
         claim=Claim(
             send_id=row["send_id"],
             fence=row["fence"],
@@ -230,4 +299,5 @@ def _repeat(row: asyncpg.Record, members: tuple[Member, ...]) -> Repeat:
         ),
         body_sha256=row["body_sha256"],
         members=members,
+        deaths=row["deaths"],
     )

@@ -20,6 +20,8 @@ class NewEmail:
         recipients: The addresses in "to".
         subject: As it will be sent.
         message: Serialized EmailContent: what is sent, frozen.
+        expire_at: Not to be sent after this; None: what ``lifetime`` says.
+        lifetime: From its acceptance, on PostgreSQL's clock, until it expires; None: it never does.
     """
 
     id: uuid.UUID
@@ -31,6 +33,16 @@ class NewEmail:
     recipients: list[str]
     subject: str
     message: bytes
+    expire_at: datetime | None = None
+    lifetime: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenEmail:
+    """When an email was accepted, and when it expires; None: never."""
+
+    created_at: datetime
+    expire_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,7 @@ class HeldKey:
     """The email that holds an idempotency key.
 
     Attributes:
+        alone: It must not share a batch.
         message: Only while the email waits to be taken.
     """
 
@@ -49,6 +62,7 @@ class HeldKey:
     status: str
     created_at: datetime
     expire_at: datetime | None
+    alone: bool
     message: bytes | None
 
 
@@ -111,22 +125,35 @@ class NewSend:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an email could not be claimed.
+class Standing:
+    """Where an email stands in the log: why it can't be claimed, and what is to become of its place in Redis.
 
     Attributes:
         status: Of the email; None: there is no such email.
         ended: It needs nothing more.
         expired: It is open, and has expired.
         first_of_open_send: First email of the open send that it is in; None: it is in none.
-        lease_left: Until that send's lease is free and its next attempt is due.
+        wait: Until that send's lease is free and the next attempt is due.
+        attempts: That counted.
+        dead_letter: Its open dead letter, where it was looked for.
     """
 
     status: str | None
     ended: bool
     expired: bool
     first_of_open_send: str | None
-    lease_left: timedelta
+    wait: timedelta
+    attempts: int = 0
+    dead_letter: "DeadLetter | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Id, reason (name of the DeadLetterReason) and error of an open dead letter."""
+
+    id: str
+    reason: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +167,7 @@ class Claim:
         requests_begun: Counting this one.
         requests_refused: Before this one.
         owners: Owners so far whose lease was not given back.
+        expires_in: Until the first of its emails expires; None: none does. Known of new sends.
     """
 
     send_id: str
@@ -148,6 +176,7 @@ class Claim:
     requests_begun: int = 1
     requests_refused: int = 0
     owners: int = 1
+    expires_in: timedelta | None = None
 
     @property
     def maybe_accepted_before(self) -> bool:
@@ -177,8 +206,9 @@ class RepeatState(StrEnum):
     """What came of the wish to repeat a send."""
 
     CLAIMED = "CLAIMED"
-    LEASED = "LEASED"
+    NOT_YET = "NOT_YET"
     PAST_HORIZON = "PAST_HORIZON"
+    EXPIRED = "EXPIRED"
     GONE = "GONE"
 
 
@@ -187,11 +217,14 @@ class Repeat:
     """A send to be repeated, with the lease on it where it was free.
 
     Attributes:
-        state: CLAIMED and PAST_HORIZON hold the lease; LEASED: somebody else does; GONE: there is no such open send.
+        state: CLAIMED, PAST_HORIZON and EXPIRED (its one email has) hold the lease; NOT_YET: somebody else does, or the
+            next attempt is not due; GONE: there is no such open send.
         claim: The lease, where it is held.
         shape: As the body was first made.
         body_sha256: Of the body as it was first made.
         members: In order.
+        wait: NOT_YET: until asking again makes sense.
+        deaths: Owners that died while they had it.
     """
 
     state: RepeatState
@@ -199,15 +232,33 @@ class Repeat:
     shape: SendShape | None = None
     body_sha256: bytes = b""
     members: tuple[Member, ...] = field(default=())
+    wait: timedelta = timedelta()
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedEmail:
-    """An email that the provider has accepted; the emails of one send are recorded together."""
+    """An email that the provider has accepted."""
 
     email_id: str
     provider_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEmail:
+    """An email that the provider refused within a batch that it accepted."""
+
+    email_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredSend:
+    """What a 200 said about each email of a send: all of them, always."""
+
     send_id: str
+    accepted: tuple[AcceptedEmail, ...]
+    refused: tuple[RefusedEmail, ...] = ()
 
 
 class FailureAction(StrEnum):
@@ -217,6 +268,7 @@ class FailureAction(StrEnum):
     RELEASE = "RELEASE"
     REJECT = "REJECT"
     BURY = "BURY"
+    EXPIRE = "EXPIRE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +284,7 @@ class FailedSend:
         delay: RETRY and RELEASE: until the next attempt.
         reason: REJECT and BURY: name of the DeadLetterReason.
         key_spent: The provider knows the key with other bytes.
+        alone: RELEASE: its emails share no request any more.
     """
 
     claim: Claim
@@ -242,17 +295,32 @@ class FailedSend:
     delay: timedelta = timedelta()
     reason: str | None = None
     key_spent: bool = False
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFailure:
+    """What the log made of a failure.
+
+    Attributes:
+        action: What became of the send: never RELEASE or REJECT of one that may have been accepted.
+        letters: The dead letter of each of its emails; None: it has none.
+    """
+
+    action: FailureAction
+    letters: dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class MalformedEntry:
-    """A stream entry that is no email."""
+    """A stream entry that is no email; ``named_email_id`` is the email that it names, if it does."""
 
     id: uuid.UUID
     error: str
     raw_entry: bytes
     stream: str
     entry_id: str
+    named_email_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

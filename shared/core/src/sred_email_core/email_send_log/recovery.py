@@ -1,77 +1,171 @@
-"""The log as the reconciler uses it: what is open, and who may look for it."""
+"""The log as the reconciler uses it: what is open, what has ended, and what must expire."""
 
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import structlog
+from google.protobuf.message import DecodeError
 
 from sred_email_core import postgres
 from sred_email_core.email_send_log.sql import query
-from sred_email_core.queue.codec import QueuedEmail
+from sred_email_core.queue.codec import INLINE_LIMIT_BYTES, QueuedEmail
+from sred_email_core.queue.keys import Lane
+from sred_email_core.queue.recovery_scripts import OpenEmail
 
-_LOCK = 7_275_083_917_205_581_922
-"""Key of the advisory lock of the reconciler."""
+log = structlog.get_logger(__name__)
+
+FIRST_ID = uuid.UUID(int=0)
+LAST_ID = uuid.UUID(int=(1 << 128) - 1)
+
+LOAD_EMAILS = 100
+"""Emails loaded at once: of none more than 64 kB are read, so never more than 6.4 MB together."""
+
+_NO_LIMIT = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingEmails:
-    """A page of emails that wait, and the id to go on from; None: this was the last page."""
+class OpenPage:
+    """Some of the open emails.
 
-    emails: list[QueuedEmail]
-    next_id: uuid.UUID | None
+    Attributes:
+        emails: Those that must have a place.
+        last_id: Of the last one looked at; None: there are no more.
+    """
+
+    emails: list[OpenEmail]
+    last_id: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSend:
+    """An open send.
+
+    Attributes:
+        email_ids: Its emails that must have a place, in order; it is repeated under the first one's id.
+        delay: Until its lease is free and its next attempt is due.
+    """
+
+    email_ids: tuple[str, ...]
+    delay: timedelta
 
 
 class RecoveryLog:
-    """Finds open emails. Every method raises LogUnavailableError when PostgreSQL does not answer."""
+    """Reads what is open and ends what has expired.
+
+    Every method raises LogUnavailableError when PostgreSQL does not answer.
+    """
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
 
-    @asynccontextmanager
-    async def only_one(self) -> AsyncIterator[bool]:
-        """Whether this process is the one that may reconcile, for as long as the context is open.
-
-        The lock is PostgreSQL's and belongs to a transaction: it ends with the process that holds it, whatever ends it.
-        """
-        async with self._pool.acquire() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                yield bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK))
-            finally:
-                if not connection.is_closed():
-                    await transaction.rollback()
-
-    async def waiting(self, *, after: uuid.UUID | None, older_than: timedelta, size: int) -> WaitingEmails:
-        """Emails that wait to be sent, in order of acceptance.
+    async def open_page(
+        self,
+        *,
+        after: uuid.UUID = FIRST_ID,
+        until: uuid.UUID = LAST_ID,
+        older_than: timedelta = timedelta(),
+        size: int,
+    ) -> OpenPage:
+        """Open emails in the order of their ids, without their contents.
 
         Args:
-            after: Id of the last one seen; None: from the start.
+            after: The last one seen.
+            until: The last one wanted.
             older_than: Those that changed since then are left to whoever changed them.
-            size: The most to return.
+            size: The most to look at.
         """
-        rows = await postgres.run(lambda: self._pool.fetch(query("find_waiting"), after, older_than, size))
-        emails = [
-            QueuedEmail.of_content(
-                email_id=str(row["id"]),
-                kind=row["kind"],
-                priority=row["priority"],
-                accepted_at=row["created_at"],
-                expire_at=row["expire_at"],
-                content=row["message"],
-            )
-            for row in rows
-        ]
-        return WaitingEmails(emails, rows[-1]["id"] if len(rows) == size else None)
+        rows = await self._fetch("find_open", after, until, older_than, size)
+        emails = [OpenEmail(row["id"], row["first_of_open_send"] or "") for row in rows if row["settled"]]
+        return OpenPage(emails, uuid.UUID(rows[-1]["id"]) if len(rows) == size else None)
 
-    async def due_sends(self, *, older_than: timedelta, size: int) -> list[list[str]]:
-        """Open sends that should have been repeated by now: the email ids of each, in order."""
-        rows = await postgres.run(lambda: self._pool.fetch(query("find_due_sends"), older_than, size))
-        sends: dict[str, list[str]] = {}
-        for row in rows:
-            sends.setdefault(row["send_id"], []).append(str(row["email_id"]))
-        return list(sends.values())
+    async def load(self, email_ids: Sequence[str]) -> tuple[list[QueuedEmail], list[OpenSend]]:
+        """What is needed to give emails a place, as it is now: the emails of no send, and the sends of the others.
+
+        Args:
+            email_ids: At most LOAD_EMAILS. Those that have ended meanwhile are left out.
+        """
+        rows = await self._fetch("load_open", list(email_ids), INLINE_LIMIT_BYTES)
+        alone = [email for row in rows if row["open_send_id"] is None and (email := _queued(row)) is not None]
+        send_ids = {row["open_send_id"] for row in rows} - {None}
+        sends = await self._fetch("load_open_sends", sorted(send_ids)) if send_ids else []
+        return alone, [OpenSend(tuple(str(i) for i in row["email_ids"]), row["delay"]) for row in sends]
+
+    async def gone(self, email_ids: Sequence[str], *, older_than: timedelta) -> list[str]:
+        """Those emails that need no place: they have ended, or there is no such email.
+
+        Args:
+            email_ids: Any.
+            older_than: Those that ended since then are left to whoever ended them.
+        """
+        return [row["id"] for row in await self._fetch("find_gone", list(email_ids), older_than)]
+
+    async def expire(self, *, size: int) -> tuple[list[str], bool]:
+        """End open emails that have expired and are in no open send.
+
+        Args:
+            size: The most to look at.
+
+        Returns:
+            Those that were ended, and whether there may be more.
+        """
+        overdue = await self._fetch("find_overdue", size)
+        ended = await self._fetch("record_expired", [row["id"] for row in overdue], None) if overdue else []
+        return [str(row["id"]) for row in ended], len(overdue) == size
+
+    async def count_open(self) -> int:
+        """How many emails are open: with many of them not for nothing."""
+        (row,) = await self._fetch("count_open", _NO_LIMIT)
+        return int(row["emails"])
+
+    async def _fetch(self, name: str, *args: object) -> "list[asyncpg.Record]":
+        return await postgres.run(lambda: self._pool.fetch(query(name), *args))
+
+
+def _queued(row: asyncpg.Record) -> QueuedEmail | None:
+    try:
+        return queued_email(dict(row), delay=row["delay"])
+    except DecodeError:
+        log.error("content_unreadable", email_id=str(row["id"]))  # noqa: TRY400 - a traceback would quote it
+        return None
+
+
+def queued_email(
+    row: Mapping[str, Any], *, email_id: uuid.UUID | None = None, delay: timedelta = timedelta()
+) -> QueuedEmail:
+    """An email as it travels; where its content was not read, it says that the log has it.
+
+    Args:
+        row: With the columns of load_open.sql.
+        email_id: Where the row's id is another's; None: it is the email's.
+        delay: Until it is due.
+
+    Raises:
+        DecodeError: The content is none.
+    """
+    text_id = str(email_id or row["id"])
+    if row["message"] is not None:
+        return QueuedEmail.of_content(
+            email_id=text_id,
+            kind=row["kind"],
+            priority=row["priority"],
+            accepted_at=row["created_at"],
+            expire_at=row["expire_at"],
+            content=row["message"],
+            alone=row["alone"],
+            delay=delay,
+        )
+    return QueuedEmail(
+        email_id=text_id,
+        kind=row["kind"],
+        lane=Lane[row["priority"]],
+        accepted_at=row["created_at"],
+        expire_at=row["expire_at"],
+        content=None,
+        alone=row["alone"],
+        size_bytes=row["size_bytes"],
+        delay=delay,
+    )

@@ -1,9 +1,9 @@
 """Between emails and what travels on a stream."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import DecodeError
 
@@ -27,8 +27,10 @@ class QueuedEmail:
         accepted_at: When the log row was written.
         expire_at: Not to be sent after this; None: never expires.
         content: What is sent; None: it is in the log.
-        alone: It must not share a batch: the batch endpoint takes no attachments.
+        alone: It must not share a batch: it has attachments, which the batch endpoint does not take, or a batch that
+            carried it was refused.
         size_bytes: Of the content.
+        delay: Until it is due, when it is published.
     """
 
     email_id: str
@@ -39,9 +41,16 @@ class QueuedEmail:
     content: EmailContent | None
     alone: bool
     size_bytes: int
+    delay: timedelta = timedelta()
+
+    @property
+    def hints(self) -> bytes:
+        """What the take script needs to know of it: size in bytes, 1 if it goes alone, expiry in Unix ms (0: none)."""
+        expires_ms = int(self.expire_at.timestamp() * 1000) if self.expire_at is not None else 0
+        return b"%d %d %d" % (self.size_bytes, self.alone, expires_ms)
 
     @classmethod
-    def of_content(
+    def of_content(  # noqa: PLR0913 - the columns of a row
         cls,
         *,
         email_id: str,
@@ -50,6 +59,8 @@ class QueuedEmail:
         accepted_at: datetime,
         expire_at: datetime | None,
         content: bytes,
+        alone: bool = False,
+        delay: timedelta = timedelta(),
     ) -> "QueuedEmail":
         """Build from what the log holds.
 
@@ -60,6 +71,8 @@ class QueuedEmail:
             accepted_at: As in the log.
             expire_at: As in the log.
             content: Serialized EmailContent: the log's ``message``.
+            alone: As in the log.
+            delay: Until it is due.
         """
         parsed = EmailContent.FromString(content)
         return cls(
@@ -69,8 +82,9 @@ class QueuedEmail:
             accepted_at=accepted_at,
             expire_at=expire_at,
             content=parsed,
-            alone=len(parsed.attachments) > 0,
+            alone=alone or len(parsed.attachments) > 0,
             size_bytes=len(content),
+            delay=delay,
         )
 
 
@@ -93,7 +107,7 @@ def encode(email: QueuedEmail) -> bytes:
     message.accepted_at.FromDatetime(email.accepted_at)
     if email.expire_at is not None:
         message.expire_at.FromDatetime(email.expire_at)
-    if email.content is not None and not email.alone and email.size_bytes <= INLINE_LIMIT_BYTES:
+    if email.content is not None and not email.content.attachments and email.size_bytes <= INLINE_LIMIT_BYTES:
         message.content.CopyFrom(email.content)
     else:
         message.stored.CopyFrom(StoredContent())
@@ -142,10 +156,10 @@ def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
     )
 
 
-def encode_raw_entry(stream: str, entry_id: str, fields: Mapping[bytes, bytes]) -> bytes:
+def encode_raw_entry(stream: str, entry_id: str, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Keep an entry that is no email, whole: a serialized ``RawStreamEntry``."""
     return RawStreamEntry(
         stream=stream,
         entry_id=entry_id,
-        fields=[RawStreamEntry.Field(name=name, value=value) for name, value in fields.items()],
+        fields=[RawStreamEntry.Field(name=name, value=value) for name, value in pairs],
     ).SerializeToString()

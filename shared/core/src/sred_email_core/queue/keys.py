@@ -6,6 +6,9 @@ from enum import IntEnum
 GROUP = "email-consumers"
 """The one consumer group on each of the three streams."""
 
+ORPHANS = "orphans"
+"""Name in the group under which entries wait whose consumer died or gave them back: whoever takes next adopts them."""
+
 
 class Lane(IntEnum):
     """A stream, by the number that the scripts know it by; the lower number goes first."""
@@ -55,7 +58,7 @@ class QueueKeys:
 
     @property
     def parked(self) -> str:
-        """HASH from email id to the message of an email that waits alone in the retry set."""
+        """HASH from email id to hints, a line feed and message of an email that waits alone in the retry set."""
         return f"{self.prefix}:retry:messages"
 
     @property
@@ -65,8 +68,18 @@ class QueueKeys:
 
     @property
     def dispatch(self) -> str:
-        """HASH that holds delivery for all replicas: ``state``, ``reason``, ``until`` (Unix milliseconds)."""
+        """HASH that holds delivery for all replicas: ``state``, ``reason``, ``set``, ``until`` (Unix ms)."""
         return f"{self.prefix}:dispatch"
+
+    @property
+    def consumers(self) -> str:
+        """ZSET of consumer names, scored by their last sign of life in Unix milliseconds."""
+        return f"{self.prefix}:consumers"
+
+    @property
+    def epoch(self) -> str:
+        """STRING: which Redis the queue was last found complete in; see epoch.lua."""
+        return f"{self.prefix}:epoch"
 
     @property
     def doorbell(self) -> str:

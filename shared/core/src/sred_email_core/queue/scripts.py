@@ -1,17 +1,13 @@
 """A typed face over the Lua scripts: every move in Redis is one of these calls."""
 
-import importlib.resources
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError, ResponseError
-
-from sred_email_core.errors import QueueUnavailableError
-from sred_email_core.queue.keys import GROUP, Lane, QueueKeys
+from sred_email_core.queue.codec import QueuedEmail, encode
+from sred_email_core.queue.keys import GROUP, ORPHANS, Lane, QueueKeys
+from sred_email_core.queue.script_runner import ScriptRunner
 
 _T = TypeVar("_T")
 
@@ -26,12 +22,40 @@ class Entry:
     Attributes:
         lane: The stream it is on.
         entry_id: Its id there.
-        fields: Names and values, as they are.
+        pairs: Names and values, as they are; a name may stand there more than once.
+        deaths: Owners that died while they had it.
     """
 
     lane: Lane
     entry_id: str
-    fields: dict[bytes, bytes]
+    pairs: tuple[tuple[bytes, bytes], ...]
+    deaths: int = 0
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        """Values by name."""
+        return dict(self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a consumer could send now.
+
+    Attributes:
+        slots: The most requests; 1 or more.
+        requests_per_second: Limit over all replicas; 0: none.
+        claim_idle: After which a repeat that nobody settles is due again.
+        batch_size: The most emails in a request.
+        batch_bytes: The most content in a request of several.
+        suspect: Whether an entry that owners died with may be among them.
+    """
+
+    slots: int
+    requests_per_second: float
+    claim_idle: timedelta
+    batch_size: int = 1
+    batch_bytes: int = 8 * 1024 * 1024
+    suspect: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +66,15 @@ class Taken:
         held: Nothing may be sent before ``wait`` is over, whatever comes.
         wait: Until asking again may give more; None: nothing is known to come.
         repeats: For each send to be repeated, the id of its first email.
-        entries: New work, highest lane first.
+        requests: New work: the entries of each request, highest lane first.
+        alive: Consumers that gave a sign of life of late; told where there are repeats.
     """
 
     held: bool
     wait: timedelta | None
     repeats: list[str]
-    entries: list[Entry]
+    requests: list[list[Entry]]
+    alive: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +88,18 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """An email that leaves its entry to wait alone in the retry set."""
+    """An email that leaves its entry to wait in the retry set.
+
+    Attributes:
+        delay: For how long; none: it goes to the end of its stream at once.
+        alone: From now on it shares its request with no other.
+    """
 
     lane: Lane
     entry_id: str
     email_id: str
     delay: timedelta
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +127,12 @@ class Promoted:
 
     Attributes:
         moved: Emails that went back to their streams.
-        examined: Members that were due.
+        staying: Members that were due and stay: sends.
         next_due: Until the next member is due; None: none waits.
     """
 
     moved: int
-    examined: int
+    staying: int
     next_due: timedelta | None
 
 
@@ -111,73 +143,86 @@ class QueueScripts:
     and repeating it is safe.
     """
 
-    def __init__(self, redis: Redis, keys: QueueKeys) -> None:
-        self._redis = redis
+    def __init__(self, runner: ScriptRunner, keys: QueueKeys) -> None:
+        self._run = runner.run
         self._keys = keys
-        folder = importlib.resources.files("sred_email_core.queue") / "lua"
-        self._scripts: dict[str, AsyncScript] = {
-            file.name.removesuffix(".lua"): redis.register_script(file.read_text())
-            for file in folder.iterdir()
-            if file.name.endswith(".lua")
-        }
 
-    async def publish(self, emails: Sequence[tuple[Lane, str, bytes]]) -> int:
-        """Put emails, as (lane, email id, message), on their streams unless they have a place; how many were put."""
-        keys = [*self._keys.streams, self._keys.places, self._keys.doorbell]
+    async def publish(self, emails: Sequence[QueuedEmail]) -> int:
+        """Put emails on their streams, or where they have a delay into the retry set, unless they have a place.
+
+        Returns:
+            How many were put.
+        """
+        keys = self._keys
+        used = [*keys.streams, keys.retry, keys.places, keys.parked, keys.doorbell]
         published = 0
         for chunk in _chunks(emails):
-            published += await self._run(
-                "publish", keys, [part for lane, *rest in chunk for part in (int(lane), *rest)]
-            )
+            args = [part for e in chunk for part in (int(e.lane), e.email_id, _ms(e.delay), e.hints, encode(e))]
+            published += await self._run("publish", used, args)
         return published
 
-    async def take(self, consumer: str, *, slots: int, requests_per_second: float, claim_idle: timedelta) -> Taken:
-        """Take work for free slots, with the grants to send it.
-
-        Args:
-            consumer: Name in the group.
-            slots: The most sends to take; 1 or more.
-            requests_per_second: Limit over all replicas; 0: none.
-            claim_idle: After which a repeat that nobody settles is due again.
-        """
-        limit, window_ms = grant_window(requests_per_second)
+    async def take(self, consumer: str, wish: Wish) -> Taken:
+        """Take work for free slots, with the grants to send it; a sign of life, too."""
         keys = self._keys
-        held, wait_ms, repeats, entries = await self._run(
+        limit, window_ms = grant_window(wish.requests_per_second)
+        held, wait_ms, repeats, requests, alive = await self._run(
             "take",
-            [*keys.streams, keys.retry, keys.places, keys.grants, keys.dispatch, keys.doorbell],
-            [GROUP, consumer, slots, limit, window_ms, _ms(claim_idle)],
+            [*keys.streams, keys.retry, keys.places, keys.grants, keys.dispatch, keys.doorbell, keys.consumers],
+            [
+                *(GROUP, consumer, ORPHANS),
+                *(wish.slots, limit, window_ms, _ms(wish.claim_idle), wish.batch_size, wish.batch_bytes),
+                int(wish.suspect),
+            ],
         )
         return Taken(
             held=bool(held),
             wait=timedelta(milliseconds=wait_ms) if wait_ms else None,
             repeats=[email_id.decode("utf-8", "replace") for email_id in repeats],
-            entries=[
-                Entry(Lane(lane), entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
-                for lane, entry_id, flat in entries
-            ],
+            requests=[[_entry(entry) for entry in request] for request in requests],
+            alive=frozenset(name.decode("utf-8", "replace") for name in alive),
         )
 
-    async def reclaim(self, consumer: str, lane: Lane, *, idle: timedelta, cursor: str, most: int) -> tuple[str, int]:
-        """Put entries that their consumer has not finished in time back on their stream.
+    async def reclaim(self, consumer: str, lane: Lane, *, idle: timedelta, start: str, most: int) -> tuple[str, int]:
+        """Orphan entries whose consumer died; a sign of life, too.
 
         Args:
             consumer: Who does it.
             lane: The stream.
-            idle: Since they were taken; longer than any attempt.
-            cursor: Where an earlier call stopped; ``0-0``: from the start.
+            idle: Since they were taken, and since their consumer gave a sign of life; longer than any attempt.
+            start: Where an earlier call stopped; empty: from the first.
             most: Entries to look at.
 
         Returns:
-            The cursor to go on from, ``0-0`` at the end, and how many were put back.
+            Where to go on, empty at the end, and how many were orphaned.
         """
-        keys = [self._keys.stream(lane), self._keys.places, self._keys.doorbell]
-        next_cursor, moved = await self._run("reclaim", keys, [GROUP, consumer, _ms(idle), cursor, most, int(lane)])
-        return next_cursor.decode(), moved
+        keys = [self._keys.stream(lane), self._keys.consumers, self._keys.doorbell]
+        args = [GROUP, consumer, ORPHANS, _ms(idle), start or "-", most]
+        next_start, moved = await self._run("reclaim", keys, args)
+        return next_start.decode(), moved
+
+    async def hand_back(self, consumer: str, entries: Sequence[tuple[Lane, str]], *, died: bool = False) -> int:
+        """Give entries back that were not begun; how many were still the caller's.
+
+        Args:
+            consumer: Who gives.
+            entries: Lane and entry id of each.
+            died: It counts as the death of an owner.
+        """
+        given = 0
+        for chunk in _chunks(entries):
+            args = [GROUP, consumer, ORPHANS, int(died), *(part for lane, i in chunk for part in (int(lane), i))]
+            given += await self._run("hand_back", [*self._keys.streams, self._keys.doorbell], args)
+        return given
+
+    async def own_pending(self, consumer: str) -> set[tuple[Lane, str]]:
+        """Lane and entry id of what is pending for a consumer, at most 10,000 on each stream."""
+        flat = await self._run("own_pending", self._keys.streams, [GROUP, consumer, 10_000])
+        return {(Lane(lane), i.decode()) for lane, i in zip(flat[::2], flat[1::2], strict=True)}
 
     async def finish(self, consumer: str, emails: Sequence[Finished]) -> int:
         """Take emails off their streams; how many were still the caller's."""
         return await self._move(
-            "finish", [self._keys.places], consumer, [(int(e.lane), e.entry_id, e.email_id) for e in emails]
+            "finish", [self._keys.places], [GROUP, consumer], [(int(e.lane), e.entry_id, e.email_id) for e in emails]
         )
 
     async def finish_sends(self, emails: Sequence[tuple[str, str]]) -> None:
@@ -191,27 +236,50 @@ class QueueScripts:
         """Move emails from their streams to the retry set; how many were still the caller's."""
         return await self._move(
             "park",
-            [self._keys.retry, self._keys.places, self._keys.parked],
-            consumer,
-            [(int(e.lane), e.entry_id, e.email_id, _ms(e.delay)) for e in emails],
+            [self._keys.retry, self._keys.places, self._keys.parked, self._keys.doorbell],
+            [GROUP, consumer],
+            [(int(e.lane), e.entry_id, e.email_id, _ms(e.delay), int(e.alone)) for e in emails],
         )
 
-    async def park_sends(self, consumer: str, emails: Sequence[ParkedInSend]) -> None:
-        """Give sends to be repeated their place in the retry set; the caller holds their leases."""
+    async def park_sends(self, consumer: str, emails: Sequence[ParkedInSend], *, entitled: bool) -> None:
+        """Give sends to be repeated their place in the retry set.
+
+        Args:
+            consumer: Who asks.
+            emails: Of these sends.
+            entitled: The caller holds their leases or has just reopened them: it sets their places and times. Else it
+                found them in the log, and adds only what is missing.
+        """
         await self._move(
             "park_sends",
             [self._keys.retry, self._keys.places, self._keys.doorbell],
-            consumer,
+            [GROUP, consumer, int(entitled)],
             [(e.first_email_id, _ms(e.delay), e.email_id, int(e.lane or 0), e.entry_id) for e in emails],
         )
 
-    async def promote(self, most: int) -> Promoted:
-        """Move parked emails that have come due back onto their streams."""
+    async def postpone(self, first_email_id: str, delay: timedelta) -> None:
+        """Let a send that can't be repeated yet be due later."""
+        await self._run("postpone", [self._keys.retry, self._keys.places], [first_email_id, _ms(delay)])
+
+    async def cancel(self, email_ids: Sequence[str]) -> int:
+        """Take emails that were cancelled out of Redis, where no consumer holds them; how many were taken out."""
         keys = self._keys
-        moved, examined, next_due_ms = await self._run(
-            "promote", [*keys.streams, keys.retry, keys.places, keys.parked, keys.doorbell], [most]
-        )
-        return Promoted(moved, examined, timedelta(milliseconds=next_due_ms) if next_due_ms >= 0 else None)
+        removed = 0
+        for chunk in _chunks(email_ids):
+            removed += await self._run("cancel", [*keys.streams, keys.retry, keys.places, keys.parked], [GROUP, *chunk])
+        return removed
+
+    async def promote(self, *, most: int, passing_over: int) -> Promoted:
+        """Move parked emails that have come due back onto their streams.
+
+        Args:
+            most: Members to look at.
+            passing_over: How many due members to pass over: sends that an earlier call has seen.
+        """
+        keys = self._keys
+        used = [*keys.streams, keys.retry, keys.places, keys.parked, keys.doorbell]
+        moved, staying, next_due_ms = await self._run("promote", used, [most, passing_over])
+        return Promoted(moved, staying, timedelta(milliseconds=next_due_ms) if next_due_ms >= 0 else None)
 
     async def bury(
         self,
@@ -246,41 +314,27 @@ class QueueScripts:
         """Hold delivery for every replica; a longer hold that is in force stays."""
         await self._run("hold", [self._keys.dispatch], [state, reason, _ms(duration)])
 
-    async def leave(self, consumer: str) -> None:
-        """Remove a consumer from the groups where nothing is pending for it."""
-        await self._run("leave", self._keys.streams, [GROUP, consumer])
+    async def leave(self, consumer: str) -> bool:
+        """Remove a consumer from the group if nothing is pending for it; whether it is gone."""
+        return not await self._run("leave", [*self._keys.streams, self._keys.consumers], [GROUP, consumer])
 
-    async def ensure_groups(self) -> None:
-        """Create the streams and their group where they are missing: at 0, so that nothing on them is skipped."""
-        for stream in self._keys.streams:
-            try:
-                await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
-            except ResponseError as e:
-                if "BUSYGROUP" not in str(e):
-                    raise QueueUnavailableError(f"Redis: {e}") from e
-            except (RedisError, OSError) as e:
-                raise QueueUnavailableError(f"Redis: {e}") from e
+    async def dead_consumers(self, silent_for: timedelta) -> set[str]:
+        """Names of consumers that gave no sign of life for as long."""
+        keys = [*self._keys.streams, self._keys.consumers]
+        names = await self._run("dead_consumers", keys, [GROUP, ORPHANS, _ms(silent_for)])
+        return {name.decode("utf-8", "replace") for name in names}
 
-    async def _move(self, name: str, keys: list[str], consumer: str, emails: Sequence[tuple[Any, ...]]) -> int:
+    async def _move(self, name: str, keys: list[str], head: list[Any], emails: Sequence[tuple[Any, ...]]) -> int:
         moved = 0
         for chunk in _chunks(emails):
             flat = [part for email in chunk for part in email]
-            moved += await self._run(name, [*self._keys.streams, *keys], [GROUP, consumer, *flat])
+            moved += await self._run(name, [*self._keys.streams, *keys], [*head, *flat])
         return moved
 
-    async def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:  # noqa: ANN401 - what Lua returns
-        """Run a script; a group that is gone is created again and the script run once more."""
-        script = self._scripts[name]
-        try:
-            try:
-                return await cast("Awaitable[Any]", script(keys=keys, args=args))
-            except ResponseError as e:
-                if "NOGROUP" not in str(e):
-                    raise
-                await self.ensure_groups()
-                return await cast("Awaitable[Any]", script(keys=keys, args=args))
-        except (RedisError, OSError, TimeoutError) as e:
-            raise QueueUnavailableError(f"Redis: {e}") from e
+
+def _entry(answer: list[Any]) -> Entry:
+    lane, entry_id, flat, deaths = answer
+    return Entry(Lane(lane), entry_id.decode(), tuple(zip(flat[::2], flat[1::2], strict=True)), deaths)
 
 
 def grant_window(requests_per_second: float) -> tuple[int, int]:

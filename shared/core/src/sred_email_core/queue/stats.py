@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from sred_email_core.errors import QueueUnavailableError
-from sred_email_core.queue.keys import GROUP, Lane, QueueKeys
+from sred_email_core.queue.keys import GROUP, ORPHANS, Lane, QueueKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class LaneStats:
 
     Attributes:
         lane: Which.
-        waiting: Entries that nobody has taken.
+        waiting: Entries that nobody has taken, or that came back because their consumer died or stopped.
         in_flight: Entries that a consumer has taken and not finished.
         oldest_waiting: Age of the oldest that waits; None: none waits.
     """
@@ -88,6 +88,7 @@ class QueueInspector:
             pipe.xpending(stream, GROUP)
             pipe.xinfo_groups(stream)
             pipe.xinfo_consumers(stream, GROUP)
+            pipe.xpending_range(stream, GROUP, "-", "+", 1, ORPHANS)
         scheduled, due, dispatch, *streams = await pipe.execute(raise_on_error=False)
         for answer in (scheduled, due, dispatch):
             if isinstance(answer, Exception):
@@ -95,10 +96,12 @@ class QueueInspector:
         lanes: list[LaneStats] = []
         consumers: dict[str, ConsumerStats] = {}
         for index, lane in enumerate(Lane):
-            length, pending, groups, members = streams[index * 4 : index * 4 + 4]
-            lanes.append(await self._lane(lane, length, pending, groups, now_ms))
+            length, pending, groups, members, orphans = streams[index * 5 : index * 5 + 5]
+            oldest_orphan = next((_text(o["message_id"]) for o in _unless_missing(orphans, [])), None)
+            lanes.append(await self._lane(lane, length, pending, groups, oldest_orphan, now_ms))
             for member in _unless_missing(members, []):
-                _merge(consumers, member)
+                if _text(member["name"]) != ORPHANS:
+                    _merge(consumers, member)
         state, reason = _dispatch_state(dispatch, now_ms)
         return QueueStats(
             lanes=lanes,
@@ -109,17 +112,29 @@ class QueueInspector:
             reason=reason,
         )
 
-    async def _lane(self, lane: Lane, length: Any, pending: Any, groups: Any, now_ms: int) -> LaneStats:  # noqa: ANN401 - Redis' answers
-        in_flight = int(_unless_missing(pending, {"pending": 0})["pending"])
+    async def _lane(
+        self,
+        lane: Lane,
+        length: Any,  # noqa: ANN401 - Redis' answers
+        pending: Any,  # noqa: ANN401 - the same
+        groups: Any,  # noqa: ANN401 - the same
+        oldest_orphan: str | None,
+        now_ms: int,
+    ) -> LaneStats:
+        summary = _unless_missing(pending, {"pending": 0, "consumers": []})
+        orphans = sum(int(c["pending"]) for c in summary["consumers"] if _text(c["name"]) == ORPHANS)
+        in_flight = int(summary["pending"]) - orphans
         last_id = next(
             (g["last-delivered-id"] for g in _unless_missing(groups, []) if _text(g["name"]) == GROUP), b"0-0"
         )
         waiting = max(0, int(_unless_missing(length, 0)) - in_flight)
-        oldest = None
-        if waiting:
+        oldest_id = oldest_orphan
+        if waiting and oldest_id is None:
             entries = await self._redis.xrange(self._keys.stream(lane), min=f"({_text(last_id)}", count=1)
-            if entries:
-                oldest = timedelta(milliseconds=max(0, now_ms - int(_text(entries[0][0]).split("-")[0])))
+            oldest_id = _text(entries[0][0]) if entries else None
+        oldest = None
+        if oldest_id is not None:
+            oldest = timedelta(milliseconds=max(0, now_ms - int(oldest_id.split("-")[0])))
         return LaneStats(lane, waiting, in_flight, oldest)
 
 

@@ -3,27 +3,30 @@
 --   $4 kinds text[]          $5 priorities text[]         $6 from_addresses text[]
 --   $7 recipients text[]     (the addresses of one email, separated by line feeds)
 --   $8 subjects text[]       $9 messages bytea[]          (serialized EmailContent)
+--   $10 expire_ats timestamptz[] (NULL: after the lifetime)
+--   $11 lifetimes interval[] (from now; NULL: it never expires)
 --
 -- Rows go in by key, so that two statements with keys in common wait for each other in one direction only.
 -- A key that is missing from the answer is held: by a row of another transaction, maybe too new for this snapshot,
 -- or by an earlier row of this same statement. find_by_keys, run afterwards, sees both.
 WITH offered AS (
     SELECT *
-    FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[])
-        AS o (id, idempotency_key, fingerprint, kind, priority, from_address, recipients, subject, message)
+    FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[],
+                $10::timestamptz[], $11::interval[])
+        AS o (id, idempotency_key, fingerprint, kind, priority, from_address, recipients, subject, message, expire_at, lifetime)
 ),
 accepted AS (
     INSERT INTO email_send_log (id, idempotency_key, fingerprint, kind, priority, status, from_address, recipients,
-                                subject, message)
+                                subject, message, expire_at)
     SELECT id, idempotency_key, fingerprint, kind, priority, 'QUEUED', from_address,
-           string_to_array(recipients, E'\n'), subject, message
+           string_to_array(recipients, E'\n'), subject, message, coalesce(expire_at, now() + lifetime)
     FROM offered
     ORDER BY idempotency_key
     ON CONFLICT (idempotency_key) DO NOTHING
-    RETURNING id, created_at
+    RETURNING id, created_at, expire_at
 ),
 told AS (
     INSERT INTO email_events (email_id, what, status)
     SELECT id, 'ACCEPTED', 'QUEUED' FROM accepted
 )
-SELECT id, created_at FROM accepted
+SELECT id, created_at, expire_at FROM accepted

@@ -1,28 +1,45 @@
--- Record what became of requests that were not accepted; one row comes back for each send that the caller still held.
+-- Record what became of requests that were not accepted; one row comes back for each email of each send that the caller
+-- held, with what became of it.
 --   Of each send:
 --   $1 send_ids text[]     $2 fences bigint[]
 --   $3 refused bool[]      (the request was definitely refused; else its outcome is unknown)
 --   $4 counted bool[]      (it counts as an attempt)
 --   $5 actions text[]      RETRY: the send stays open, to be repeated. RELEASE: it is dissolved, its emails wait alone.
 --                          REJECT: it is dissolved, its emails become dead letters. BURY: its emails become dead
---                          letters and it stays, so that a replay can repeat it.
+--                          letters and it stays, so that a replay can repeat it. EXPIRE: it is dissolved, its emails
+--                          end as EXPIRED.
 --   $6 delays interval[]   (RETRY, RELEASE: until the next attempt)
 --   $7 errors text[]       $8 reasons text[] (REJECT, BURY: of the dead letter)   $9 keys_spent bool[]
---   Of all: $10 consumer text   $11 horizon interval
+--   $10 alone bool[]       (RELEASE: its emails share no request any more)
+--   Of all: $11 consumer text   $12 horizon interval
 --
--- Fenced: a send whose fence has moved on is another owner's, and is left alone. So is one whose lease was given back:
--- this record was made before and its answer lost. A new key follows each dissolved send.
+-- Fenced: a send whose fence has moved on is another owner's, and is left alone. One whose lease was given back under
+-- this very fence was recorded before and the answer lost: what was recorded then is told again. A send that may still
+-- have been accepted is never dissolved, whatever was asked: RELEASE and REJECT become RETRY, told back as such. A new
+-- key follows each dissolved send.
 WITH told AS (
     SELECT *
-    FROM unnest($1::text[], $2::bigint[], $3::bool[], $4::bool[], $5::text[], $6::interval[], $7::text[], $8::text[], $9::bool[])
-        AS t (send_id, fence, refused, counted, action, delay, error, reason, key_spent)
+    FROM unnest($1::text[], $2::bigint[], $3::bool[], $4::bool[], $5::text[], $6::interval[], $7::text[], $8::text[],
+                $9::bool[], $10::bool[])
+        AS t (send_id, fence, refused, counted, asked, delay, error, reason, key_spent, alone)
+),
+emails AS (
+    SELECT id
+    FROM email_send_log
+    WHERE id IN (SELECT email_id FROM email_send_members WHERE send_id = ANY ($1::text[]))
+    ORDER BY id
+    FOR UPDATE
 ),
 held AS (
-    SELECT s.id, s.maybe_accepted, s.requests_begun > s.requests_refused + t.refused::int OR s.owners > 1 AS stays_maybe_accepted,
-           s.first_post_at, t.*
+    SELECT s.id, s.requests_begun > s.requests_refused + t.refused::int OR s.owners > 1 AS stays_maybe_accepted,
+           s.first_post_at, t.*,
+           CASE WHEN t.asked IN ('RELEASE', 'REJECT')
+                     AND (s.requests_begun > s.requests_refused + t.refused::int OR s.owners > 1)
+                THEN 'RETRY' ELSE t.asked END AS action
     FROM email_sends s
     JOIN told t ON t.send_id = s.id AND t.fence = s.fence
     WHERE s.state = 'OPEN' AND s.lease_expires_at IS NOT NULL
+      AND (SELECT count(*) FROM emails) >= 0 -- they are locked first, here as everywhere
     ORDER BY s.id
     FOR UPDATE OF s
 ),
@@ -43,19 +60,23 @@ members AS (
     JOIN held h ON h.id = m.send_id
 ),
 dissolved AS (
-    DELETE FROM email_sends s USING held h WHERE s.id = h.id AND h.action IN ('RELEASE', 'REJECT')
+    DELETE FROM email_sends s USING held h WHERE s.id = h.id AND h.action IN ('RELEASE', 'REJECT', 'EXPIRE')
 ),
 left_ AS (
-    DELETE FROM email_send_members m USING held h WHERE m.send_id = h.id AND h.action IN ('RELEASE', 'REJECT')
+    DELETE FROM email_send_members m USING held h
+    WHERE m.send_id = h.id AND h.action IN ('RELEASE', 'REJECT', 'EXPIRE')
 ),
 changed AS (
     UPDATE email_send_log e
-    SET status = CASE WHEN m.action IN ('REJECT', 'BURY') THEN 'FAILED' ELSE 'RETRYING' END,
+    SET status = CASE WHEN m.action IN ('REJECT', 'BURY') THEN 'FAILED' WHEN m.action = 'EXPIRE' THEN 'EXPIRED'
+                      ELSE 'RETRYING' END,
         attempts = e.attempts + m.counted::int,
-        generation = e.generation + (m.action IN ('RELEASE', 'REJECT'))::int,
+        generation = e.generation + (m.action IN ('RELEASE', 'REJECT', 'EXPIRE'))::int,
+        alone = e.alone OR (m.action = 'RELEASE' AND m.alone),
         last_error = m.error,
         next_attempt_at = CASE WHEN m.action IN ('RETRY', 'RELEASE') THEN now() + m.delay END,
-        ended_at = CASE WHEN m.action IN ('REJECT', 'BURY') THEN now() END,
+        ended_at = CASE WHEN m.action IN ('REJECT', 'BURY', 'EXPIRE') THEN now() END,
+        message = CASE WHEN m.action <> 'EXPIRE' THEN e.message END,
         updated_at = now()
     FROM members m
     WHERE e.id = m.email_id AND e.ended_at IS NULL
@@ -64,7 +85,7 @@ changed AS (
 buried AS (
     INSERT INTO email_dead_letters (id, email_id, reason, error, attempts, may_have_been_accepted, repeatable_until)
     SELECT gen_random_uuid(), id, reason, error, attempts, stays_maybe_accepted,
-           CASE WHEN stays_maybe_accepted THEN first_post_at + $11::interval END
+           CASE WHEN stays_maybe_accepted THEN first_post_at + $12::interval END
     FROM changed
     WHERE action IN ('REJECT', 'BURY')
     RETURNING id, email_id
@@ -72,12 +93,18 @@ buried AS (
 recorded AS (
     INSERT INTO email_events (email_id, what, status, attempt, reason, consumer)
     SELECT id,
-           CASE WHEN action IN ('REJECT', 'BURY') THEN 'FAILED' WHEN counted THEN 'ATTEMPT_FAILED' ELSE 'POSTPONED' END,
-           status, attempts, error, $10::text
+           CASE WHEN action IN ('REJECT', 'BURY') THEN 'FAILED' WHEN action = 'EXPIRE' THEN 'EXPIRED'
+                WHEN counted THEN 'ATTEMPT_FAILED' ELSE 'POSTPONED' END,
+           status, attempts, error, $11::text
     FROM changed
 )
-SELECT h.id AS send_id, c.id AS email_id, b.id AS dead_letter_id
+SELECT h.id AS send_id, h.action, m.email_id, b.id AS dead_letter_id
 FROM held h
 LEFT JOIN members m ON m.id = h.id
-LEFT JOIN changed c ON c.id = m.email_id
-LEFT JOIN buried b ON b.email_id = c.id
+LEFT JOIN buried b ON b.email_id = m.email_id
+UNION ALL
+SELECT s.id, CASE s.state WHEN 'DEAD' THEN 'BURY' ELSE 'RETRY' END, m.email_id, d.id
+FROM told t
+JOIN email_sends s ON s.id = t.send_id AND s.fence = t.fence AND s.lease_expires_at IS NULL
+JOIN email_send_members m ON m.send_id = s.id
+LEFT JOIN email_dead_letters d ON d.email_id = m.email_id AND d.resolved_at IS NULL

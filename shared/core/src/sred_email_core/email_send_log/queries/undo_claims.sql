@@ -6,17 +6,26 @@
 WITH asked AS (
     SELECT * FROM unnest($1::text[], $2::bigint[]) AS a (send_id, fence)
 ),
+emails AS (
+    SELECT id
+    FROM email_send_log
+    WHERE id IN (SELECT email_id FROM email_send_members WHERE send_id = ANY ($1::text[]))
+    ORDER BY id
+    FOR UPDATE
+),
 held AS (
     SELECT s.id, s.requests_begun
     FROM email_sends s
     JOIN asked a ON a.send_id = s.id AND a.fence = s.fence
     WHERE s.state = 'OPEN' AND s.lease_expires_at IS NOT NULL
+      AND (SELECT count(*) FROM emails) >= 0 -- they are locked first, here as everywhere
     ORDER BY s.id
     FOR UPDATE OF s
 ),
 kept AS (
     UPDATE email_sends s
-    SET requests_begun = s.requests_begun - 1, lease_expires_at = NULL, updated_at = now()
+    SET requests_begun = s.requests_begun - 1, lease_expires_at = NULL, updated_at = now(),
+        first_post_at = CASE WHEN s.requests_begun - 1 > s.requests_refused OR s.owners > 1 THEN s.first_post_at END
     FROM held h
     WHERE s.id = h.id AND h.requests_begun > 1
 ),

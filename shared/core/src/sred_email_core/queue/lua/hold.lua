@@ -1,15 +1,16 @@
 #!lua flags=allow-oom
 -- Hold delivery for every replica, for a while; a longer hold that is in force stays.
 --
--- KEYS[1]  dispatch HASH   state, reason, until (Unix ms)
+-- KEYS[1]  dispatch HASH   state, reason, set (Unix ms), until (Unix ms)
 -- ARGV[1]  state   ARGV[2]  reason   ARGV[3]  how long, ms
 --
 -- Returns  when it ends, Unix ms
 local time = redis.call('TIME')
-local ends = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ends = now + tonumber(ARGV[3])
 local held_until = tonumber(redis.call('HGET', KEYS[1], 'until') or 0)
 if held_until >= ends then
   return held_until
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2], 'until', ends)
+redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2], 'set', now, 'until', ends)
 return ends

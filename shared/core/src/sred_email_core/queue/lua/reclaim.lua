@@ -1,37 +1,37 @@
 #!lua flags=allow-oom
--- Put entries that their consumer has not finished in time back on their stream, as new ones.
+-- Orphan the entries of consumers that died while they had them, so that whoever takes next adopts them.
 --
 -- KEYS[1]  stream
--- KEYS[2]  places HASH
+-- KEYS[2]  consumers ZSET   member = consumer, score = last sign of life, Unix ms
 -- KEYS[3]  doorbell LIST
--- ARGV[1]  consumer group   ARGV[2]  consumer that does it
--- ARGV[3]  idle, ms: longer than any attempt, so that whoever had the entry has died or lost its lease
--- ARGV[4]  cursor: where an earlier call stopped ('0-0': from the start)
--- ARGV[5]  most entries to look at   ARGV[6]  lane (1..3)
+-- ARGV[1]  consumer group   ARGV[2]  consumer that does it   ARGV[3]  name that orphaned entries wait under
+-- ARGV[4]  claim idle, ms: an entry that was taken so long ago by a consumer that gave no sign of life for as long
+-- ARGV[5]  where to start ('-': from the first)   ARGV[6]  most entries to look at
 --
--- Returns  {cursor to go on from ('0-0': the end was reached), how many were put back}
+-- Returns  {where to go on ('': the end was reached), how many were orphaned}
 --
--- Going back to the stream, they are sent when there is a slot and a grant for them, like any other. The old entry is
--- deleted before the new one is written, so that it works in a full Redis.
-local answer = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'COUNT', ARGV[5])
+-- The delivery count of a pending entry is 1 and one more for each owner that died. A consumer that is alive keeps what
+-- it has, however long it waits for PostgreSQL or Redis; ten times the claim idle is too long for any reason, and is not
+-- held against the entry.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local group, me, orphans, claim_idle, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6])
+redis.call('ZADD', KEYS[2], now, me)
+local idle = redis.call('XPENDING', KEYS[1], group, 'IDLE', claim_idle, ARGV[5], '+', most)
 local moved = 0
-for _, entry in ipairs(answer[2]) do
-  local id, fields = entry[1], entry[2]
-  -- An entry with thousands of fields is no email of ours, and more than Lua can pass on: it stays pending, whole.
-  if #fields <= 2000 then
-    redis.call('XACK', KEYS[1], ARGV[1], id)
-    redis.call('XDEL', KEYS[1], id)
-    local new = redis.call('XADD', KEYS[1], '*', unpack(fields))
-    for i = 1, #fields, 2 do
-      if fields[i] == 'email_id' and redis.call('HGET', KEYS[2], fields[i + 1]) == 'stream:' .. ARGV[6] .. ':' .. id then
-        redis.call('HSET', KEYS[2], fields[i + 1], 'stream:' .. ARGV[6] .. ':' .. new)
-      end
+for _, pending in ipairs(idle) do
+  local id, owner, idle_for, count = pending[1], pending[2], pending[3], pending[4]
+  if owner ~= orphans then
+    local beat = redis.call('ZSCORE', KEYS[2], owner)
+    local dead = not beat or now - tonumber(beat) >= claim_idle
+    if dead or idle_for >= 10 * claim_idle then
+      redis.call('XCLAIM', KEYS[1], group, orphans, 0, id, 'RETRYCOUNT', count + (dead and 1 or 0), 'JUSTID')
+      moved = moved + 1
     end
-    moved = moved + 1
   end
 end
 if moved > 0 then
   redis.call('LPUSH', KEYS[3], '1')
   redis.call('LTRIM', KEYS[3], 0, 0)
 end
-return {answer[1], moved}
+return {#idle == most and '(' .. idle[#idle][1] or '', moved}

@@ -1,0 +1,106 @@
+"""Builds the consumer's parts on connections that are open."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+
+from sred_email_consumer.dead_letters import DeadLetterService
+from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
+from sred_email_consumer.loops.promoter import RetryPromoter
+from sred_email_consumer.loops.reclaimer import Reclaimer
+from sred_email_consumer.loops.stream_consumer import EmailStreamConsumer
+from sred_email_consumer.metrics import ConsumerMetrics
+from sred_email_consumer.operations import EmailOperations
+from sred_email_consumer.resend import ResendClient
+from sred_email_consumer.retry_policy import RetryPolicy
+from sred_email_consumer.retry_service import RedisEmailRetryService
+from sred_email_consumer.settings import ConsumerSettings
+from sred_email_consumer.settlement import Settlement
+from sred_email_core.email_send_log.dead_letters import DeadLetterLog
+from sred_email_core.email_send_log.delivery import DeliveryLog
+from sred_email_core.queue.doorbell import Doorbell
+from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.script_runner import ScriptRunner
+from sred_email_core.queue.scripts import QueueScripts, Wish
+from sred_email_core.queue.stats import QueueInspector
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What a consumer works with: the log, the queue (and its scripts' runner), the provider."""
+
+    pool: "asyncpg.Pool[Any]"
+    redis: Redis
+    runner: ScriptRunner
+    resend: ResendClient
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerParts:
+    """A consumer whose loops have not been started."""
+
+    scripts: QueueScripts
+    consumer: EmailStreamConsumer
+    promoter: RetryPromoter
+    reclaimer: Reclaimer
+    operations: EmailOperations
+
+
+def compose(name: str, settings: ConsumerSettings, connections: Connections, metrics: ConsumerMetrics) -> ConsumerParts:
+    """Build one consumer.
+
+    Args:
+        name: In the group; never used again by another start.
+        settings: Of the process.
+        connections: Open while the consumer is in use.
+        metrics: Where it counts.
+    """
+    keys = QueueKeys(settings.redis_prefix)
+    scripts = QueueScripts(connections.runner, keys)
+    delivery_log = DeliveryLog(connections.pool, owner=name, lease=settings.claim_idle, horizon=settings.retry_horizon)
+    letters = DeadLetterLog(connections.pool, horizon=settings.retry_horizon)
+    retries = RedisEmailRetryService(scripts, name)
+    dead_letters = DeadLetterService(letters, delivery_log, scripts, metrics, name, keys)
+    policy = RetryPolicy(
+        max_attempts=settings.max_attempts,
+        base_delay=settings.retry_base_delay,
+        max_delay=settings.retry_max_delay,
+        probe_interval=settings.probe_interval,
+    )
+    delivery = EmailDelivery(
+        delivery_log,
+        retries,
+        dead_letters,
+        connections.resend,
+        Settlement(delivery_log, retries, dead_letters, policy, metrics),
+        DeliverySettings(
+            lease=settings.claim_idle,
+            attempt=settings.provider_timeout,
+            redirect_to=settings.redirect_all_to,
+            max_deliveries=settings.max_deliveries,
+        ),
+        metrics,
+    )
+    wish = Wish(
+        slots=settings.consumer_slots,
+        requests_per_second=settings.resend_requests_per_second,
+        claim_idle=settings.claim_idle,
+        batch_size=settings.resend_batch_size,
+    )
+    return ConsumerParts(
+        scripts=scripts,
+        consumer=EmailStreamConsumer(
+            name,
+            scripts,
+            delivery,
+            Doorbell(connections.redis, keys),
+            metrics,
+            wish=wish,
+            drain_timeout_s=settings.drain_timeout.total_seconds(),
+        ),
+        promoter=RetryPromoter(retries),
+        reclaimer=Reclaimer(name, scripts, claim_idle=settings.claim_idle),
+        operations=EmailOperations(QueueInspector(connections.redis, keys), letters, dead_letters),
+    )

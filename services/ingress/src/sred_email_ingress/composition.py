@@ -1,0 +1,84 @@
+"""Builds the parts of the ingress that serve calls, on connections that are open."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+
+from sred_email_core.email_send_log.acceptance import AcceptanceLog
+from sred_email_core.queue.capacity import QueueCapacity
+from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.script_runner import ScriptRunner
+from sred_email_core.queue.scripts import QueueScripts
+from sred_email_ingress.backpressure import Backpressure
+from sred_email_ingress.cancellation import EmailCancellation
+from sred_email_ingress.dispatch import RedisStreamEmailDispatchService
+from sred_email_ingress.expiry import ExpiryPolicy
+from sred_email_ingress.metrics import IngressMetrics
+from sred_email_ingress.producer import RedisEmailStreamProducer
+from sred_email_ingress.senders import SenderPolicy
+from sred_email_ingress.settings import IngressSettings
+
+REDIS_PATIENCE = timedelta(milliseconds=250)
+"""How long a call waits for Redis: the email is safe in the log, and its caller should not feel a queue that hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What an ingress works with: the log, the queue and its scripts' runner."""
+
+    pool: "asyncpg.Pool[Any]"
+    redis: Redis
+    runner: ScriptRunner
+
+
+@dataclass(frozen=True, slots=True)
+class IngressParts:
+    """What serves calls; the loop of ``backpressure`` has not been started."""
+
+    dispatch: RedisStreamEmailDispatchService
+    cancellation: EmailCancellation
+    backpressure: Backpressure
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way."""
+        await self.dispatch.drain()
+        await self.cancellation.drain()
+
+
+def compose(
+    settings: IngressSettings,
+    connections: Connections,
+    metrics: IngressMetrics,
+    *,
+    patience: timedelta = REDIS_PATIENCE,
+) -> IngressParts:
+    """Build one ingress.
+
+    Args:
+        settings: Of the process.
+        connections: Open while the parts are in use.
+        metrics: Where they count.
+        patience: How long a call waits for Redis.
+    """
+    keys = QueueKeys(settings.redis_prefix)
+    scripts = QueueScripts(connections.runner, keys)
+    acceptance_log = AcceptanceLog(connections.pool)
+    backpressure = Backpressure(
+        QueueCapacity(connections.redis, keys),
+        acceptance_log,
+        metrics,
+        max_backlog=settings.max_backlog,
+        max_redis_memory=settings.max_redis_memory,
+    )
+    dispatch = RedisStreamEmailDispatchService(
+        acceptance_log,
+        RedisEmailStreamProducer(scripts, metrics, patience=patience),
+        metrics,
+        SenderPolicy(settings.default_from, settings.allowed_from_domains),
+        ExpiryPolicy(settings.default_expiry),
+        backpressure,
+    )
+    return IngressParts(dispatch, EmailCancellation(acceptance_log, scripts, metrics, patience=patience), backpressure)

@@ -1,0 +1,1 @@
+"""Compares what the log says with what Redis holds, and mends Redis."""

@@ -1,0 +1,63 @@
+"""Builds the reconciler."""
+
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from sred_email_core.email_send_log.recovery import RecoveryLog
+from sred_email_core.email_send_log.recovery_letters import RecoveryLetterLog
+from sred_email_core.email_send_log.recovery_lock import RecoveryLock
+from sred_email_core.queue.epoch import Epoch
+from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.letter_scripts import LetterScripts
+from sred_email_core.queue.recovery_scripts import RecoveryScripts
+from sred_email_core.queue.script_runner import ScriptRunner
+from sred_email_core.queue.scripts import QueueScripts
+from sred_email_ingress.metrics import IngressMetrics
+from sred_email_ingress.reconciler import Reconciler
+from sred_email_ingress.recovery.consistency import ConsistencyCheck
+from sred_email_ingress.recovery.emails import EmailPass
+from sred_email_ingress.recovery.leftovers import LeftoverPass, PlacePass
+from sred_email_ingress.recovery.letters import LetterPass, ShownPass
+from sred_email_ingress.recovery.rounds import ExpiryStep, RecoveryRounds
+
+_LEAST_IDLE = timedelta(seconds=60)
+
+
+def build_reconciler(
+    pool: "asyncpg.Pool[Any]",
+    runner: ScriptRunner,
+    keys: QueueKeys,
+    metrics: IngressMetrics,
+    *,
+    interval: timedelta,
+    after: timedelta,
+) -> Reconciler:
+    """The reconciler, and everything it stands on.
+
+    Args:
+        pool: Of the log; one connection of it is kept for the lock.
+        runner: Of the scripts.
+        keys: Of the queue.
+        metrics: Where to count.
+        interval: Between rounds.
+        after: How long what changed is left to whoever changed it.
+    """
+    log, letter_log = RecoveryLog(pool), RecoveryLetterLog(pool)
+    queue, dlq, scripts = RecoveryScripts(runner, keys), LetterScripts(runner, keys), QueueScripts(runner, keys)
+    emails = EmailPass(log, queue, scripts)
+    rounds = RecoveryRounds(
+        ExpiryStep(log, scripts),
+        emails,
+        [PlacePass(log, queue), LeftoverPass(queue), emails, ShownPass(letter_log, dlq), LetterPass(letter_log, dlq)],
+        Epoch(runner, keys),
+        after=after,
+    )
+    return Reconciler(
+        RecoveryLock(pool, idle=max(_LEAST_IDLE, 5 * interval)),
+        rounds,
+        ConsistencyCheck(log, queue, emails, metrics),
+        metrics,
+        interval=interval,
+    )

@@ -1,0 +1,24 @@
+-- End emails that have expired and are in no open send; one row comes back for each.
+--   $1 email_ids uuid[]   $2 consumer text
+WITH locked AS (
+    SELECT id
+    FROM email_send_log
+    WHERE id = ANY ($1::uuid[])
+    ORDER BY id
+    FOR UPDATE
+),
+expired AS (
+    UPDATE email_send_log e
+    SET status = 'EXPIRED', last_error = coalesce(e.last_error || '; ', '') || 'expired before it was sent', message = NULL,
+        next_attempt_at = NULL, ended_at = now(), updated_at = now()
+    FROM locked l
+    WHERE e.id = l.id AND e.ended_at IS NULL AND e.expire_at <= now() AND e.status <> 'SENDING'
+      AND NOT EXISTS (SELECT FROM email_send_members m JOIN email_sends s ON s.id = m.send_id
+                      WHERE m.email_id = e.id AND s.state = 'OPEN')
+    RETURNING e.id, e.attempts, e.last_error
+),
+recorded AS (
+    INSERT INTO email_events (email_id, what, status, attempt, reason, consumer)
+    SELECT id, 'EXPIRED', 'EXPIRED', attempts, last_error, $2::text FROM expired
+)
+SELECT id FROM expired
