@@ -192,6 +192,7 @@ def _queued(email: ReplayedEmail) -> QueuedEmail:
         accepted_at=email.created_at,
         expire_at=email.expire_at,
         content=email.message,
+        alone=email.alone,
     )
 
 

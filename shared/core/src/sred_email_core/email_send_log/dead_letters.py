@@ -67,6 +67,7 @@ class DeadLetterLog:
                 created_at=row["created_at"],
                 expire_at=row["expire_at"],
                 message=row["message"],
+                alone=row["alone"],
                 repeats=row["mode"] == "REPEAT",
                 send_id=row["send_id"],
             )

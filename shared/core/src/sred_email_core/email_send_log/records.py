@@ -345,6 +345,7 @@ class ReplayedEmail:
     """An email that a replay has reopened.
 
     Attributes:
+        alone: It shares its request with no other.
         repeats: It is repeated within its send, same key and bytes; else it is sent anew.
         send_id: The send that it is repeated in.
     """
@@ -356,5 +357,6 @@ class ReplayedEmail:
     created_at: datetime
     expire_at: datetime | None
     message: bytes
+    alone: bool
     repeats: bool
     send_id: str | None

@@ -10,7 +10,7 @@ WITH asked AS (
     WHERE m.email_id = ANY ($1::uuid[])
 ),
 emails AS (
-    SELECT id
+    SELECT id, next_attempt_at, expire_at
     FROM email_send_log
     WHERE id IN (SELECT m.email_id FROM email_send_members m JOIN asked a ON a.send_id = m.send_id)
     ORDER BY id
@@ -33,7 +33,7 @@ judged AS (
     CROSS JOIN LATERAL (
         SELECT max(e.next_attempt_at) AS next_attempt_at, count(*) AS members, bool_and(e.expire_at <= now()) AS expired
         FROM email_send_members m
-        JOIN email_send_log e ON e.id = m.email_id
+        JOIN emails e ON e.id = m.email_id -- as they are now that they are locked
         WHERE m.send_id = l.id
     ) m
 ),

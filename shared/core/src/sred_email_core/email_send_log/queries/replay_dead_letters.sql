@@ -5,10 +5,25 @@
 -- bytes, nothing else (REPEAT). An email that was certainly refused, or whose send can't be repeated any more, goes
 -- back to its stream (ANEW) and gets a new key. The count of attempts starts anew; the horizon does not.
 -- Left alone: MALFORMED, and what has lost its content, always; POISON unless included; OUTCOME_UNKNOWN and sends past their horizon unless included.
-WITH letters AS (
+WITH asked AS (
+    SELECT d.email_id, m.send_id
+    FROM email_dead_letters d
+    LEFT JOIN email_send_members m ON m.email_id = d.email_id
+    WHERE d.id = ANY ($1::uuid[]) AND d.email_id IS NOT NULL
+),
+emails AS (
+    SELECT id
+    FROM email_send_log
+    WHERE id IN (SELECT email_id FROM asked UNION ALL
+                 SELECT m.email_id FROM email_send_members m JOIN asked a ON a.send_id = m.send_id)
+    ORDER BY id
+    FOR UPDATE
+),
+letters AS (
     SELECT id, email_id, reason, may_have_been_accepted
     FROM email_dead_letters
     WHERE id = ANY ($1::uuid[]) AND resolved_at IS NULL AND email_id IS NOT NULL
+      AND (SELECT count(*) FROM emails) >= 0 -- they are locked first, here as everywhere
     ORDER BY id
     FOR UPDATE
 ),
@@ -67,7 +82,7 @@ reopened AS (
         updated_at = now()
     FROM again a
     WHERE e.id = a.email_id AND e.status = 'FAILED' AND e.message IS NOT NULL
-    RETURNING e.id, e.kind, e.priority, e.status, e.created_at, e.expire_at, e.message, a.mode, a.send_id, a.position
+    RETURNING e.id, e.kind, e.priority, e.status, e.created_at, e.expire_at, e.message, e.alone, a.mode, a.send_id, a.position
 ),
 recorded AS (
     INSERT INTO email_events (email_id, what, status) SELECT id, 'REPLAYED', status FROM reopened
