@@ -174,9 +174,8 @@ class EmailDelivery:
             return []
         if not claim:
             raise RuntimeError("a send was not claimed although each of its emails was free")
-        for passenger in passengers:
-            if passenger.email.email_id in claim:
-                await self._settlement.put_one_right(passenger, claim[passenger.email.email_id])
+        refused = [p for p in passengers if p.email.email_id in claim]
+        await asyncio.gather(*(self._settlement.put_one_right(p, claim[p.email.email_id]) for p in refused))
         return [p for p in passengers if p.email.email_id not in claim]
 
     async def _post(self, send: ClaimedSend) -> None:

@@ -107,8 +107,7 @@ class Settlement:
         """Bring the places of emails in Redis into line with where the log says they stand."""
         ids = [p.email.email_id for p in passengers]
         standings = await persist(lambda: self._log.get_standings(ids))
-        for passenger in passengers:
-            await self.put_one_right(passenger, standings.get(passenger.email.email_id))
+        await asyncio.gather(*(self.put_one_right(p, standings.get(p.email.email_id)) for p in passengers))
 
     async def put_one_right(self, passenger: Passenger, standing: Standing | None) -> None:
         """The same for one email, where it is known how it stands."""
@@ -223,9 +222,10 @@ class Settlement:
     async def _leave_queue(self, send: ClaimedSend, passengers: Sequence[Passenger]) -> None:
         """Take emails that need nothing more out of Redis."""
         first = send.first_email_id
-        repeated = [(p.email.email_id, first) for p in passengers if not p.entry_id]
-        if repeated:
-            await persist(lambda: self._retries.finish_sends(repeated))
+        # Of a batch also those that came from a stream: another owner may have parked it meanwhile.
+        in_send = [(p.email.email_id, first) for p in passengers if not p.entry_id or len(send.passengers) > 1]
+        if in_send:
+            await persist(lambda: self._retries.finish_sends(in_send))
         await asyncio.gather(*(self._leave(p) for p in passengers if p.entry_id))
 
     async def _leave(self, passenger: Passenger) -> None:

@@ -12,7 +12,8 @@
     ├── RetryLaterError                the request is fine; repeat it, with the same key, after a while
     │   ├── LogUnavailableError        PostgreSQL does not answer
     │   ├── QueueUnavailableError      Redis does not answer
-    │   └── OverloadedError            there is more work in flight than is safe to accept
+    │   ├── OverloadedError            there is more work in flight than is safe to accept
+    │   └── StoppingServerError        this process is on its way down
     └── MalformedEntryError            a stream entry that is no email; it becomes a dead letter
 
 Adapters translate their drivers' exceptions into these with ``raise … from``; above them no driver is named.
@@ -118,6 +119,10 @@ class QueueUnavailableError(RetryLaterError):
 
 class OverloadedError(RetryLaterError):
     """More is in flight than is safe to accept; nothing was written."""
+
+
+class StoppingServerError(RetryLaterError):
+    """This process is on its way down; nothing was done. Another replica takes the call."""
 
 
 class MalformedEntryError(EmailDispatchError):

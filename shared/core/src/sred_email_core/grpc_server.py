@@ -1,5 +1,6 @@
 """The gRPC side of a service: limits, health, reflection, and the one table from error to status."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -9,7 +10,7 @@ import grpc
 import structlog
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -21,6 +22,7 @@ from grpc_status import rpc_status
 from sred_email_core.errors import (
     EmailDispatchError,
     EmailNotFoundError,
+    FieldViolation,
     IdempotencyKeyReusedError,
     InvalidRequestError,
     LogUnavailableError,
@@ -30,8 +32,10 @@ from sred_email_core.errors import (
     QueueUnavailableError,
     RequestRefusedError,
     RetryLaterError,
+    StoppingServerError,
     UnstorableError,
 )
+from sred_email_core.lifecycle import wait_for
 from sred_email_core.settings import ListenAddress
 
 log = structlog.get_logger(__name__)
@@ -39,6 +43,8 @@ log = structlog.get_logger(__name__)
 ERROR_DOMAIN = "email.sred"
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 """The whole email after base64 may have 40 MB; its request is never larger than this."""
+_LINGER_S = 0.3
+_LAST_ANSWERS_S = 0.5
 
 CODES: dict[type[EmailDispatchError], int] = {
     InvalidRequestError: code_pb2.INVALID_ARGUMENT,
@@ -50,6 +56,7 @@ CODES: dict[type[EmailDispatchError], int] = {
     LogUnavailableError: code_pb2.UNAVAILABLE,
     QueueUnavailableError: code_pb2.UNAVAILABLE,
     OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
+    StoppingServerError: code_pb2.UNAVAILABLE,
     RetryLaterError: code_pb2.UNAVAILABLE,
     MalformedEntryError: code_pb2.DATA_LOSS,
     EmailDispatchError: code_pb2.INTERNAL,
@@ -84,8 +91,32 @@ def status_of(error: EmailDispatchError) -> Status:
     return Status(code=CODES[type(error)], message=str(error), details=packed)
 
 
+class _Unparseable:
+    """Stands for a request that could not be read."""
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Ends a call that raised an error of the taxonomy with its status; other exceptions are bugs, and surface."""
+    """Ends a call that raised an error of the taxonomy with its status; other exceptions are bugs, and surface.
+
+    It also knows how many calls are in progress: a server that stops while there are some would answer them CANCELLED,
+    although they may have been carried out.
+    """
+
+    def __init__(self) -> None:
+        self._in_progress = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def drain(self, grace: timedelta) -> None:
+        """Refuse new calls, and wait until none is in progress; at most ``grace``.
+
+        Calls that have arrived but wait for their turn in gRPC are told only then that they are refused: so it goes on
+        for a moment.
+        """
+        self._draining = True
+        await asyncio.sleep(min(_LINGER_S, grace.total_seconds()))
+        await wait_for(self._idle, grace.total_seconds())
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401 - any RPC's
         """Wrap the handler of a unary call."""
@@ -94,8 +125,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return handler
         method = handler_call_details.method
 
-        async def call(request: Message, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
+        def parse(data: bytes) -> Message | _Unparseable:
             try:
+                return cast("Message", handler.request_deserializer(data))
+            except DecodeError:
+                return _Unparseable()
+
+        async def call(request: Message | _Unparseable, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
+            self._in_progress += 1
+            self._idle.clear()
+            try:
+                self._check(request, method)
                 return cast("Message", await handler.unary_unary(request, context))
             except EmailDispatchError as e:
                 await context.abort_with_status(rpc_status.to_status(status_of(e)))
@@ -104,13 +144,24 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             except Exception:
                 log.exception("call_failed", method=method)
                 raise
+            finally:
+                self._in_progress -= 1
+                if self._in_progress == 0:
+                    self._idle.set()
             return None
 
         return grpc.unary_unary_rpc_method_handler(
             call,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=parse,
             response_serializer=handler.response_serializer,
         )
+
+    def _check(self, request: Message | _Unparseable, method: str) -> None:
+        if self._draining:
+            raise StoppingServerError("this server is stopping: repeat the call on another")
+        if isinstance(request, _Unparseable):
+            violation = FieldViolation("request", f"is no message that {method} takes, or holds text that is no UTF-8")
+            raise InvalidRequestError([violation])
 
 
 @asynccontextmanager
@@ -134,8 +185,9 @@ async def running_grpc_server(
     Raises:
         OSError: The address can't be listened on.
     """
+    interceptor = ErrorInterceptor()
     server = grpc.aio.server(
-        interceptors=[ErrorInterceptor()],
+        interceptors=[interceptor],
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -156,7 +208,8 @@ async def running_grpc_server(
     try:
         yield
     finally:
-        await server.stop(grace.total_seconds())
+        await interceptor.drain(grace)
+        await server.stop(_LAST_ANSWERS_S)  # what was answered is on its way
 
 
 def _duration(delta: timedelta) -> Duration:

@@ -8,8 +8,8 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ends = now + tonumber(ARGV[3])
-local held_until = tonumber(redis.call('HGET', KEYS[1], 'until') or 0)
-if held_until >= ends then
+local held_until = tonumber(redis.call('HGET', KEYS[1], 'until')) or 0
+if held_until >= ends and held_until < now + 32 * 24 * 60 * 60 * 1000 then -- a longer one is none that we made
   return held_until
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[1], 'reason', ARGV[2], 'set', now, 'until', ends)

@@ -9,7 +9,8 @@
 -- ARGV[1]     most members to look at in one call (bounds the time Redis is blocked)
 -- ARGV[2]     how many due members to pass over: sends that an earlier call has seen
 --
--- Returns  {how many were moved, how many stay: sends, ms until the next is due (-1: none is waiting)}
+-- Returns  {how many were moved, how many stay: sends, ms until the next is due, at most an hour (-1:
+--           none is waiting)}
 --
 -- ZREM and HDEL precede XADD, so that it works in a full Redis: what a dying script drops, the reconciler republishes.
 -- Sends that wait for their repeat stay: take picks them up. A member that is neither is no email of ours and goes.
@@ -41,4 +42,4 @@ if moved > 0 then
   redis.call('LTRIM', KEYS[7], 0, 0)
 end
 local next_due = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-return {moved, staying, next_due[2] and math.max(1, math.floor(tonumber(next_due[2]) - now)) or -1}
+return {moved, staying, next_due[2] and math.min(math.max(1, math.floor(tonumber(next_due[2]) - now)), 3600000) or -1}

@@ -30,28 +30,33 @@ local group, consumer, orphans = ARGV[1], ARGV[2], ARGV[3]
 local slots, limit, window, claim_idle = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local batch_size, batch_bytes, suspect_allowed = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10] == '1'
 local EXPIRES_SOON, SHAKEN_SIZE, ORPHANS_SEEN = 15 * 60 * 1000, math.min(10, batch_size), 1000
+local LONGEST_WAIT, LONGEST_HOLD = 60 * 60 * 1000, 32 * 24 * 60 * 60 * 1000 -- a longer hold is none that we made
+local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 3) .. '%-' .. string.rep('%x', 12) .. '$'
 
+for lane = 1, 3 do
+  redis.call('XPENDING', KEYS[lane], group, '-', '+', 1) -- a group that is missing fails here, before anything is done
+end
 redis.call('ZADD', KEYS[9], now, consumer)
 
 local held = redis.call('HMGET', KEYS[7], 'until', 'set')
-local held_until, held_since = tonumber(held[1] or 0), tonumber(held[2] or 0)
+local held_until, held_since = tonumber(held[1]) or 0, tonumber(held[2]) or 0
 if held_since > now then -- the clock was set back: the hold lasts as long as it was meant to
   held_until = held_until - (held_since - now)
   redis.call('HSET', KEYS[7], 'until', held_until, 'set', now)
 end
-if held_until > now then
-  return {1, held_until - now, {}, {}, {}}
+if held_until > now and held_until < now + LONGEST_HOLD then
+  return {1, math.min(held_until - now, LONGEST_WAIT), {}, {}, {}}
 end
 
 local wait, left = 0, slots
 if limit > 0 then
   local used = 0
   local newest = redis.call('LINDEX', KEYS[6], 0)
-  if newest and tonumber(newest) > now then -- the clock was set back: these grants say nothing any more
+  if newest and (tonumber(newest) or math.huge) > now then -- the clock was set back: these grants say nothing any more
     redis.call('DEL', KEYS[6])
   end
   for _, stamp in ipairs(redis.call('LRANGE', KEYS[6], 0, limit - 1)) do
-    local stamp_left = tonumber(stamp) + window - now
+    local stamp_left = (tonumber(stamp) or 0) + window - now
     if stamp_left > 0 then
       used = used + 1
       wait = stamp_left -- the list is newest first: the last one counted is the first to leave the window
@@ -70,7 +75,10 @@ for _, email_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIM
     break
   end
   local place = redis.call('HGET', KEYS[5], email_id)
-  if place and string.sub(place, 1, 5) == 'send:' then
+  if place and string.sub(place, 1, 5) == 'send:' and not string.match(email_id, UUID) then
+    redis.call('ZREM', KEYS[4], email_id) -- no email of ours
+    redis.call('HDEL', KEYS[5], email_id)
+  elseif place and string.sub(place, 1, 5) == 'send:' then
     redis.call('ZADD', KEYS[4], now + claim_idle, email_id)
     repeats[#repeats + 1] = email_id
     left = left - 1
@@ -198,7 +206,7 @@ if taken < granted then
   wait = 0
   local next_due = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if next_due[2] then
-    wait = math.max(1, tonumber(next_due[2]) - now)
+    wait = math.min(math.max(1, tonumber(next_due[2]) - now), LONGEST_WAIT)
   end
 end
 return {0, wait, repeats, requests, alive}
