@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 PYTHON ?= python3
+DURATION ?= 600
+SEED ?= 1
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 PACKAGES := shared/client shared/core services/ingress services/consumer services/operator deploy/local
@@ -11,7 +13,7 @@ NAMES := client core ingress consumer operator local
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	--group pyproject.toml:dev $(PROJECTS) $(NAMES:%=--no-emit-package sred-email-%)
 
-.PHONY: help install up demo test check format lint types imports protos lock-check generate lock clean
+.PHONY: help install up demo test chaos mutations check format lint types imports protos lock-check generate lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +38,9 @@ demo: install ## the same, once through: one email of each kind, then a table
 test: install ## everything CI runs
 	@$(BIN)/python -m pytest $(ARGS)
 
+chaos: install ## let everything crash for DURATION seconds (SEED=n), and count what is lost or doubled
+	@PYTHONPATH=tests $(BIN)/python -m crash.chaos --duration $(DURATION) --seed $(SEED) $(ARGS)
+
 check: install lint types imports protos lock-check ## formatting, lint, types, import rules, protos, lock
 
 lint: install
@@ -56,6 +61,9 @@ lock-check: install
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(LOCK) --output-file .venv/requirements.lock
 	@diff -q requirements.lock .venv/requirements.lock >/dev/null || \
 		{ echo "requirements.lock does not follow the pyproject files: make lock mends this"; exit 1; }
+
+mutations: install ## break the code on purpose, once for each hazard, and see which test notices (an hour)
+	@$(BIN)/python tools/mutations.py $(ARGS)
 
 format: install ## format the code and the protos
 	@$(BIN)/ruff format --quiet .

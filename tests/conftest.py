@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from sred_email_core.email_send_log.migrate import migrate
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import PostgresServer, ValkeyServer
@@ -25,9 +27,11 @@ _names = (f"test_{number}" for number in itertools.count(1))
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL with a migrated database to copy; shared, so tests that stop it start their own."""
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"})
+    # In a folder of its own: as root it runs as another user, and every run of pytest closes the folder of all runs.
+    folder = tempfile.TemporaryDirectory(prefix="sred-email-postgres-", ignore_cleanup_errors=True)
+    server = PostgresServer(Path(folder.name), settings={"fsync": "off"})
 
     async def prepare() -> None:
         await server.start()
@@ -39,6 +43,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
     asyncio.run(prepare())
     yield server
     asyncio.run(server.stop())
+    folder.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +90,7 @@ def keys() -> QueueKeys:
 @pytest.fixture
 def scripts(redis: Redis, keys: QueueKeys) -> QueueScripts:
     """The scripts on it."""
-    return QueueScripts(redis, keys)
+    return QueueScripts(ScriptRunner(redis, keys), keys)
 
 
 @pytest.fixture

@@ -4,27 +4,35 @@ import asyncio
 import hashlib
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import uuid_utils.compat
+from asyncpg.pool import PoolConnectionProxy
 
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.records import (
     AcceptedEmail,
+    AnsweredSend,
     Claim,
     FailedSend,
     FailureAction,
+    MalformedEntry,
     NewEmail,
     NewSend,
-    Refusal,
+    RecordedFailure,
+    RefusedEmail,
     Repeat,
     SendShape,
+    Standing,
 )
+from sred_email_core.email_send_log.sql import query
 
 SINGLE = SendShape("/emails", 1)
 BATCH = SendShape("/emails/batch", 1)
@@ -63,16 +71,20 @@ def send_of(*email_ids: str, send_id: str | None = None) -> NewSend:
 
 def failed(claim: Claim, action: FailureAction, **fields: Any) -> FailedSend:
     """A request that was not accepted: of unknown outcome for RETRY and BURY, refused for the others."""
-    dissolves = action in (FailureAction.RELEASE, FailureAction.REJECT)
     values: dict[str, Any] = {
-        "refused": dissolves,
-        "counted": action is not FailureAction.RELEASE,
+        "refused": action not in (FailureAction.RETRY, FailureAction.BURY),
+        "counted": action not in (FailureAction.RELEASE, FailureAction.EXPIRE),
         "error": "what the provider said",
         "reason": {FailureAction.REJECT: "REJECTED", FailureAction.BURY: "ATTEMPTS_EXHAUSTED"}.get(action),
-        "delay": NO_TIME if action in (FailureAction.REJECT, FailureAction.BURY) else HOUR,
         **fields,
     }
     return FailedSend(claim=claim, action=action, **values)
+
+
+def malformed(entry_id: str = "1-1", stream: str = "sred:email:send", **fields: Any) -> MalformedEntry:
+    """A stream entry that is no email."""
+    values: dict[str, Any] = {"id": uuid.uuid4(), "error": "no email", "raw_entry": b"\x00raw", **fields}
+    return MalformedEntry(stream=stream, entry_id=entry_id, **values)
 
 
 class LogWorld:
@@ -105,17 +117,31 @@ class LogWorld:
         assert isinstance(claim, Claim), claim
         return claim
 
+    async def recorded(
+        self, claim: Claim, action: FailureAction, *, log: DeliveryLog | None = None, **fields: Any
+    ) -> RecordedFailure:
+        """Record a failure under a claim that is still held; what became of the send."""
+        (recorded,) = await (log or self.log).record_failures([failed(claim, action, **fields)])
+        assert recorded is not None
+        return recorded
+
     async def fail(
         self, claim: Claim, action: FailureAction, *, log: DeliveryLog | None = None, **fields: Any
     ) -> dict[str, str | None]:
-        """Record a failure under a claim that is still held; the dead letter of each email."""
-        (letters,) = await (log or self.log).record_failures([failed(claim, action, **fields)])
-        assert letters is not None
-        return letters
+        """Record a failure that becomes of the send what was asked; the dead letter of each email."""
+        recorded = await self.recorded(claim, action, log=log, **fields)
+        assert recorded.action is action
+        return recorded.letters
 
-    async def repeat(self, email_id: str, *, log: DeliveryLog | None = None) -> Repeat:
+    async def retrying(self, *email_ids: str, **fields: Any) -> Claim:
+        """Claim emails as one send whose outcome stays unknown; the claim that is over."""
+        claim = await self.claimed(*email_ids)
+        await self.fail(claim, FailureAction.RETRY, **fields)
+        return claim
+
+    async def repeat(self, email_id: str, *, log: DeliveryLog | None = None, alive: Collection[str] = ()) -> Repeat:
         """Try to take over the send of an email."""
-        (repeat,) = await (log or self.log).claim_repeats([email_id])
+        (repeat,) = await (log or self.log).claim_repeats([email_id], alive)
         return repeat
 
     async def repeated(self, email_id: str, *, log: DeliveryLog | None = None) -> Claim:
@@ -187,12 +213,19 @@ class LogWorld:
             uuid.UUID(email_id),
         )
 
-    async def until_blocked(self, work: "asyncio.Task[Any]") -> None:
-        """Wait until work has ended or waits for a lock of another transaction."""
+    @asynccontextmanager
+    async def uncommitted(self, name: str, *args: object) -> AsyncIterator["Transaction"]:
+        """Run a statement in a transaction of its own, which is committed when the context ends."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            yield Transaction(connection, await connection.fetch(query(name), *args))
+
+    async def until_blocked(self, *works: "asyncio.Task[Any]") -> None:
+        """Wait until each of these has ended or waits for a lock of another transaction."""
+        blocked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         async with asyncio.timeout(10):
-            while not work.done() and not await self.pool.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ):
+            while sum(not work.done() for work in works) > await self.pool.fetchval(blocked):
                 await asyncio.sleep(0)
 
     async def snapshot(self) -> dict[str, list[tuple[Any, ...]]]:
@@ -203,16 +236,56 @@ class LogWorld:
         }
 
 
-def accepted(send_id: str, *email_ids: str) -> list[AcceptedEmail]:
-    """Emails that the provider has accepted, within one send."""
-    return [AcceptedEmail(email_id, f"provider-{email_id}", send_id) for email_id in email_ids]
+def accepted(send_id: str, *email_ids: str, refused: Sequence[str] = ()) -> AnsweredSend:
+    """What a 200 said about the emails of a send."""
+    return AnsweredSend(
+        send_id,
+        tuple(AcceptedEmail(email_id, f"provider-{email_id}") for email_id in email_ids),
+        tuple(RefusedEmail(email_id, "no such address") for email_id in refused),
+    )
 
 
-def claims_of(answers: Sequence[Claim | dict[str, Refusal]]) -> list[Claim]:
+@dataclass(frozen=True)
+class Transaction:
+    """One that is not committed yet, and what its first statement answered."""
+
+    connection: "PoolConnectionProxy[Any]"
+    rows: list[asyncpg.Record]
+
+    async def run(self, name: str, *args: object) -> list[asyncpg.Record]:
+        """Run another statement in it."""
+        rows: list[asyncpg.Record] = await self.connection.fetch(query(name), *args)
+        return rows
+
+
+def claim_columns(send: NewSend, owner: str = "other", lease: timedelta = LEASE) -> list[object]:
+    """The parameters of claim_sends.sql."""
+    shape, count = send.shape, len(send.email_ids)
+    of_send = [send.send_id, shape.endpoint, shape.serializer_version, shape.redirect_to, shape.configured_headers]
+    of_emails = [[1] * count, list(send.email_ids), list(range(count))]
+    return [*([value] for value in of_send), [send.body_sha256], *of_emails, owner, lease]
+
+
+def failure_columns(failure: FailedSend, owner: str = "other", horizon: timedelta = LONG) -> list[object]:
+    """The parameters of record_failures.sql."""
+    f = failure
+    of_send = [f.claim.send_id, f.claim.fence, f.refused, f.counted, f.action.value, f.delay, f.error, f.reason]
+    return [*([value] for value in of_send), [f.key_spent], [f.alone], owner, horizon]
+
+
+def answer_columns(*answers: AnsweredSend) -> list[object]:
+    """The parameters of record_answers.sql."""
+    taken = [(e.email_id, e.provider_message_id, s.send_id) for s in answers for e in s.accepted]
+    refused = [(e.email_id, e.error, s.send_id) for s in answers for e in s.refused]
+    return [*([row[n] for row in rows] for rows in (taken, refused) for n in range(3)), "me"]
+
+
+def claims_of(answers: Sequence[Claim | dict[str, Standing]]) -> list[Claim]:
     """Those answers that are claims."""
     return [answer for answer in answers if isinstance(answer, Claim)]
 
 
-def refusals_of(answers: Sequence[Claim | dict[str, Refusal]]) -> list[dict[str, Refusal]]:
-    """Those answers that are none."""
-    return [answer for answer in answers if not isinstance(answer, Claim)]
+def standings_of(answer: Claim | dict[str, Standing]) -> dict[str, Standing]:
+    """Why a send was not claimed."""
+    assert isinstance(answer, dict), answer
+    return answer

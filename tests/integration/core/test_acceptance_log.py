@@ -11,6 +11,7 @@ import pytest
 from integration.core.log_builder import LogWorld, new_email
 
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
+from sred_email_core.email_send_log.records import WrittenEmail
 from sred_email_core.errors import LogUnavailableError, UnstorableError
 from sred_email_core.postgres import open_pool
 from sred_email_local.ports import free_port
@@ -20,13 +21,49 @@ async def test_an_accepted_email_is_in_the_log_as_it_was_offered(world_of_log: L
     email = new_email("k", recipients=["a@example.com", "b@example.com"], subject="Zażółć 👋", priority="LOW")
     written = await world_of_log.acceptance.accept([email])
     row = await world_of_log.email(str(email.id))
-    assert written == {email.id: row["created_at"]}
+    assert written == {email.id: WrittenEmail(row["created_at"], None)}
     assert abs(datetime.now(UTC) - row["created_at"]) < timedelta(minutes=1)
     assert row["recipients"] == ["a@example.com", "b@example.com"]
     for name in ("idempotency_key", "fingerprint", "kind", "priority", "from_address", "subject", "message"):
         assert row[name] == getattr(email, name)
     assert (row["status"], row["attempts"], row["generation"], row["ended_at"]) == ("QUEUED", 0, 1, None)
     assert await world_of_log.events(str(email.id)) == ["ACCEPTED"]
+
+
+async def test_an_email_expires_when_its_call_says_whatever_its_lifetime(world_of_log: LogWorld) -> None:
+    expire_at = datetime(2999, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    email = new_email("k", expire_at=expire_at, lifetime=timedelta(seconds=1))
+    written = await world_of_log.acceptance.accept([email])
+    assert written[email.id].expire_at == expire_at
+    assert (await world_of_log.email(str(email.id)))["expire_at"] == expire_at
+    found = await world_of_log.acceptance.get(email_id=email.id)
+    assert found is not None
+    assert found.expire_at == expire_at
+    assert (await world_of_log.acceptance.find_by_keys(["k"]))["k"].expire_at == expire_at
+
+
+async def test_a_lifetime_runs_from_acceptance_on_postgresqls_clock(world_of_log: LogWorld) -> None:
+    emails = [new_email(lifetime=lifetime) for lifetime in (timedelta(seconds=1.5), timedelta(days=400), None)]
+    written = await world_of_log.acceptance.accept(emails)
+    for email in emails:
+        accepted = written[email.id]
+        expected = accepted.created_at + email.lifetime if email.lifetime is not None else None
+        assert accepted.expire_at == expected
+        assert (await world_of_log.email(str(email.id)))["expire_at"] == expected
+
+
+async def test_that_an_email_must_travel_alone_is_told_with_its_key(world_of_log: LogWorld) -> None:
+    (email_id,) = await world_of_log.accept(key="k")
+    assert not (await world_of_log.acceptance.find_by_keys(["k"]))["k"].alone
+    await world_of_log.change(email_id, "alone = true")
+    assert (await world_of_log.acceptance.find_by_keys(["k"]))["k"].alone
+
+
+async def test_open_emails_are_counted_no_further_than_asked(world_of_log: LogWorld) -> None:
+    ids = await world_of_log.accept(5)
+    await world_of_log.change(ids[0], "status = 'SUCCESS', ended_at = now()")
+    counts = [await world_of_log.acceptance.count_open(at_most=most) for most in (1, 4, 100)]
+    assert counts == [1, 4, 4]
 
 
 async def test_many_emails_are_accepted_in_one_call(world_of_log: LogWorld) -> None:
@@ -162,13 +199,13 @@ async def test_an_id_that_is_taken_is_no_held_key(world_of_log: LogWorld) -> Non
 
 async def test_held_keys_tell_what_a_duplicate_call_needs(world_of_log: LogWorld) -> None:
     email = new_email("k", fingerprint=b"x" * 32, priority="LOW", kind="QUOTA_WARNING")
-    (created_at,) = (await world_of_log.acceptance.accept([email])).values()
+    (written,) = (await world_of_log.acceptance.accept([email])).values()
     found = await world_of_log.acceptance.find_by_keys(["unknown", "k"])
     assert list(found) == ["k"]
     held = found["k"]
     assert (held.id, held.idempotency_key, held.fingerprint) == (email.id, "k", b"x" * 32)
     assert (held.kind, held.priority, held.status) == ("QUOTA_WARNING", "LOW", "QUEUED")
-    assert (held.created_at, held.expire_at, held.message) == (created_at, None, b"message")
+    assert (held.created_at, held.expire_at, held.message) == (written.created_at, None, b"message")
 
 
 async def test_the_message_of_a_held_key_comes_along_only_while_the_email_waits_to_be_taken(

@@ -3,24 +3,15 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 
 import pytest
-from integration.core.log_builder import HOUR, LONG, NO_TIME, LogWorld, accepted
+from integration.core.log_builder import LONG, NO_TIME, LogWorld, accepted, answer_columns, malformed
 
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
-from sred_email_core.email_send_log.records import (
-    Claim,
-    FailureAction,
-    MalformedEntry,
-    RepeatState,
-    ReplayedEmail,
-)
-from sred_email_core.errors import LogUnavailableError
-from sred_email_core.postgres import open_pool
-from sred_email_local.ports import free_port
+from sred_email_core.email_send_log.records import Claim, FailureAction, RepeatState, ReplayedEmail
 
-RETRY, RELEASE, REJECT, BURY = FailureAction
+REJECT = FailureAction.REJECT
+BURY = FailureAction.BURY
 
 
 async def replay(
@@ -35,11 +26,6 @@ async def replay(
         include_outcome_unknown=include_outcome_unknown,
         include_poison=include_poison,
     )
-
-
-async def malformed_letter(world: LogWorld) -> str:
-    (letter,) = await world.log.record_malformed([MalformedEntry(uuid.uuid4(), "no email", b"raw", "stream", "1-1")])
-    return letter
 
 
 async def one_buried(world: LogWorld, **fields: object) -> tuple[str, str]:
@@ -68,6 +54,7 @@ async def test_a_rejected_email_is_sent_anew_under_a_new_key(world_of_log: LogWo
         created_at=row["created_at"],
         expire_at=None,
         message=b"message",
+        alone=False,
         repeats=False,
         send_id=None,
     )
@@ -113,7 +100,7 @@ async def test_letters_that_are_not_asked_for_or_unknown_are_left_alone(world_of
 
 
 async def test_a_malformed_letter_is_never_replayed(world_of_log: LogWorld) -> None:
-    letter = await malformed_letter(world_of_log)
+    letter = await world_of_log.log.record_malformed(malformed())
     before = await world_of_log.snapshot()
     assert await replay(world_of_log, letter, include_outcome_unknown=True, include_poison=True) == []
     assert await world_of_log.snapshot() == before
@@ -127,6 +114,16 @@ async def test_poison_is_replayed_only_when_it_is_included(world_of_log: LogWorl
     assert await world_of_log.snapshot() == before
     (replayed,) = await replay(world_of_log, letter, include_poison=True)
     assert (replayed.email_id, replayed.repeats) == (email_id, not refused)
+
+
+async def test_poison_that_was_never_sent_is_replayed_anew_when_it_is_included(world_of_log: LogWorld) -> None:
+    (email_id,) = await world_of_log.accept()
+    letter = await world_of_log.log.record_poison(email_id, "5 consumers died")
+    assert letter is not None
+    assert await replay(world_of_log, letter.id, include_outcome_unknown=True) == []
+    (replayed,) = await replay(world_of_log, letter.id, include_poison=True)
+    assert not replayed.repeats
+    assert (await world_of_log.claimed(email_id)).send_id == f"{email_id}.1"
 
 
 async def test_poison_that_was_rejected_is_replayed_anew_when_it_is_included(world_of_log: LogWorld) -> None:
@@ -196,14 +193,17 @@ async def test_emails_of_several_sends_come_send_by_send_in_the_order_of_each(wo
         assert positions == list(range(positions[0], positions[0] + 3))
 
 
-async def test_a_member_that_was_accepted_meanwhile_is_not_sent_again(world_of_log: LogWorld) -> None:
+async def test_of_a_buried_send_that_was_answered_after_all_only_what_was_refused_is_sent_again_anew(
+    world_of_log: LogWorld,
+) -> None:
     ids = await world_of_log.accept(3)
-    letters = await world_of_log.buried(*ids)
+    letters = await world_of_log.buried(*ids, reason="OUTCOME_UNKNOWN")
     send_id = (await world_of_log.one("SELECT id FROM email_sends"))["id"]
-    await world_of_log.log.record_accepted(accepted(send_id, ids[0]))
-    replayed = await replay(world_of_log, *letters.values())
-    assert ids[0] not in ids_of(replayed)
-    assert (await world_of_log.email(ids[0]))["status"] == "SUCCESS"
+    await world_of_log.log.record_answers([accepted(send_id, ids[0], ids[2], refused=[ids[1]])])
+    (replayed,) = await replay(world_of_log, *letters.values(), include_outcome_unknown=True)
+    assert (replayed.email_id, replayed.repeats) == (ids[1], False)
+    assert (await world_of_log.claimed(ids[1])).send_id == f"{ids[1]}.2"
+    assert {(await world_of_log.email(email_id))["status"] for email_id in (ids[0], ids[2])} == {"SUCCESS"}
 
 
 async def test_a_member_that_expired_stays_expired_while_the_rest_is_repeated(world_of_log: LogWorld) -> None:
@@ -224,6 +224,48 @@ async def test_operators_who_replay_members_of_one_send_at_once_reopen_it_once(w
     assert [ids_of(replayed) for replayed in answers if replayed] == [ids]
     assert await world_of_log.letters.count() == 0
     assert [await world_of_log.events(email_id) for email_id in ids] == [["ACCEPTED", "FAILED", "REPLAYED"]] * 3
+
+
+# A replay and a late 200
+
+
+async def test_a_replay_that_waits_for_a_late_200_sends_nothing_again(world_of_log: LogWorld) -> None:
+    ids = await world_of_log.accept(2)
+    letters = await world_of_log.buried(*ids)
+    send_id = (await world_of_log.one("SELECT id FROM email_sends"))["id"]
+    async with world_of_log.uncommitted("record_answers", *answer_columns(accepted(send_id, *ids))):
+        replaying = asyncio.create_task(replay(world_of_log, *letters.values()))
+        await world_of_log.until_blocked(replaying)
+    assert await replaying == []
+    assert {(await world_of_log.email(email_id))["status"] for email_id in ids} == {"SUCCESS"}
+    assert {(await world_of_log.letter(letter))["resolution"] for letter in letters.values()} == {"DELIVERED"}
+    assert await world_of_log.count("email_sends") == 0
+
+
+async def test_a_late_200_that_waits_for_a_replay_ends_its_emails(world_of_log: LogWorld) -> None:
+    ids = await world_of_log.accept(2)
+    letters = await world_of_log.buried(*ids)
+    send_id = (await world_of_log.one("SELECT id FROM email_sends"))["id"]
+    columns = [[uuid.UUID(letter) for letter in letters.values()], False, False, LONG]
+    async with world_of_log.uncommitted("replay_dead_letters", *columns) as other:
+        assert len(other.rows) == 2
+        recording = asyncio.create_task(world_of_log.log.record_answers([accepted(send_id, *ids)]))
+        await world_of_log.until_blocked(recording)
+    assert await recording == {}
+    assert {(await world_of_log.email(email_id))["status"] for email_id in ids} == {"SUCCESS"}
+    assert await world_of_log.letters.count() == 0
+    assert await world_of_log.count("email_sends") == 0
+    assert await world_of_log.count("email_send_members") == 0
+
+
+async def test_emails_are_locked_before_their_send_by_whoever_replays(world_of_log: LogWorld) -> None:
+    email_id, letter = await one_buried(world_of_log)
+    async with world_of_log.uncommitted("lock_email", uuid.UUID(email_id)) as other:
+        replaying = asyncio.create_task(replay(world_of_log, letter))
+        await world_of_log.until_blocked(replaying)
+        free = await other.connection.fetch("SELECT id FROM email_sends FOR UPDATE SKIP LOCKED")
+    assert ids_of(await replaying) == [email_id]
+    assert len(free) == 1
 
 
 # What a replay has to be forced to
@@ -287,8 +329,8 @@ async def test_a_replay_of_many_takes_those_that_may_be_and_leaves_the_others(wo
     exhausted, exhausted_letter = await one_buried(world_of_log)
     _, unknown_letter = await one_buried(world_of_log, reason="OUTCOME_UNKNOWN")
     _, poison_letter = await one_buried(world_of_log, reason="POISON")
-    malformed = await malformed_letter(world_of_log)
-    replayed = await replay(world_of_log, rejected_letter, exhausted_letter, unknown_letter, poison_letter, malformed)
+    no_email = await world_of_log.log.record_malformed(malformed())
+    replayed = await replay(world_of_log, rejected_letter, exhausted_letter, unknown_letter, poison_letter, no_email)
     assert set(ids_of(replayed)) == {rejected, exhausted}
     assert await world_of_log.letters.count() == 3
 
@@ -299,83 +341,3 @@ async def test_a_letter_whose_content_is_gone_stays_open(world_of_log: LogWorld)
     assert await replay(world_of_log, letter) == []
     assert (await world_of_log.letter(letter))["resolved_at"] is None
     assert (await world_of_log.email(email_id))["status"] == "FAILED"
-
-
-# Lists of letters
-
-
-async def test_letters_are_listed_with_what_their_emails_were(world_of_log: LogWorld) -> None:
-    (email_id,) = await world_of_log.accept(recipients=["x@example.com"], subject="S", kind="QUOTA_WARNING")
-    letters = await world_of_log.buried(email_id)
-    (listed,) = await world_of_log.letters.page(size=10)
-    assert (str(listed.id), str(listed.email_id)) == (letters[email_id], email_id)
-    assert (listed.reason, listed.error, listed.attempts) == ("ATTEMPTS_EXHAUSTED", "what the provider said", 1)
-    assert (listed.kind, listed.recipients, listed.subject) == ("QUOTA_WARNING", ["x@example.com"], "S")
-    assert listed.may_have_been_accepted
-    assert listed.repeatable_until is not None
-    assert LONG - timedelta(minutes=1) < listed.repeatable_until - listed.failed_at <= LONG
-
-
-async def test_a_malformed_letter_is_listed_without_an_email(world_of_log: LogWorld) -> None:
-    letter = await malformed_letter(world_of_log)
-    (listed,) = await world_of_log.letters.page(size=10)
-    assert (str(listed.id), listed.reason) == (letter, "MALFORMED")
-    assert (listed.email_id, listed.kind, listed.recipients, listed.subject) == (None, None, None, None)
-
-
-async def test_letters_are_listed_oldest_first_and_page_by_page(world_of_log: LogWorld) -> None:
-    letters = [(await world_of_log.rejected())[1] for _ in range(7)]
-    after: tuple[datetime, uuid.UUID] | None = None
-    seen: list[str] = []
-    while page := await world_of_log.letters.page(size=3, after=after):
-        assert len(page) <= 3
-        seen += [str(letter.id) for letter in page]
-        after = (page[-1].failed_at, page[-1].id)
-    assert seen == letters
-
-
-async def test_letters_of_the_same_moment_are_each_listed_once(world_of_log: LogWorld) -> None:
-    letters = await world_of_log.buried(*await world_of_log.accept(7))
-    after: tuple[datetime, uuid.UUID] | None = None
-    seen: list[str] = []
-    while page := await world_of_log.letters.page(size=2, after=after):
-        seen += [str(letter.id) for letter in page]
-        after = (page[-1].failed_at, page[-1].id)
-    assert sorted(seen) == sorted(letters.values())
-
-
-async def test_letters_are_listed_and_counted_by_reason_and_kind(world_of_log: LogWorld) -> None:
-    _, rejected = await world_of_log.rejected()
-    (email_id,) = await world_of_log.accept(kind="QUOTA_WARNING")
-    buried = (await world_of_log.buried(email_id))[email_id]
-    await malformed_letter(world_of_log)
-
-    async def listed(**which: str) -> list[str]:
-        return [str(letter.id) for letter in await world_of_log.letters.page(size=10, **which)]  # type: ignore[arg-type]
-
-    assert await listed(reason="REJECTED") == [rejected]
-    assert await listed(kind="QUOTA_WARNING") == [buried]
-    assert await listed(reason="REJECTED", kind="QUOTA_WARNING") == []
-    assert await world_of_log.letters.count() == 3
-    assert await world_of_log.letters.count("REJECTED") == 1
-    assert await world_of_log.letters.count("POISON") == 0
-
-
-async def test_a_letter_that_was_resolved_is_neither_listed_nor_counted(world_of_log: LogWorld) -> None:
-    _, letter = await world_of_log.rejected()
-    await replay(world_of_log, letter)
-    email_id, _ = await one_buried(world_of_log)
-    await world_of_log.log.record_accepted(accepted(f"{email_id}.1", email_id))
-    assert await world_of_log.letters.page(size=10) == []
-    assert await world_of_log.letters.count() == 0
-
-
-async def test_a_server_that_does_not_answer_is_for_later() -> None:
-    async with open_pool(f"postgresql://postgres@127.0.0.1:{free_port()}/nothing", max_size=1) as pool:
-        letters = DeadLetterLog(pool, horizon=HOUR)
-        with pytest.raises(LogUnavailableError):
-            await letters.count()
-        with pytest.raises(LogUnavailableError):
-            await letters.page(size=1)
-        with pytest.raises(LogUnavailableError):
-            await letters.replay([], include_outcome_unknown=False, include_poison=False)

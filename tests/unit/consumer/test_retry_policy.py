@@ -26,7 +26,9 @@ WAITS = [
     FailureKind.MISCONFIGURED,
     FailureKind.DOMAIN_REFUSED,
 ]
-DISSOLVING = (FailureAction.RELEASE, FailureAction.REJECT)
+DISSOLVING = (FailureAction.RELEASE, FailureAction.REJECT, FailureAction.EXPIRE)
+OF_ONE_EMAIL = (FailureKind.REJECTED, FailureKind.DOMAIN_REFUSED)
+"""Said of a batch, they may be meant of any of its emails."""
 
 kinds = st.sampled_from(FailureKind)
 attempts = st.integers(1, 1000)
@@ -42,7 +44,7 @@ policies = st.builds(
 )
 
 
-def decide(
+def decide(  # noqa: PLR0913 - what a decision depends on
     kind: FailureKind,
     *,
     retry_after: timedelta | None = None,
@@ -50,9 +52,10 @@ def decide(
     maybe_accepted: bool = False,
     jitter: float = 0.5,
     policy: RetryPolicy = POLICY,
+    batch: bool = False,
 ) -> Decision:
     failure = Failure(kind, "what was said", retry_after)
-    return policy.decide(failure, attempt=attempt, maybe_accepted=maybe_accepted, jitter=jitter)
+    return policy.decide(failure, attempt=attempt, maybe_accepted=maybe_accepted, jitter=jitter, batch=batch)
 
 
 def test_an_unknown_outcome_is_repeated_as_it_is() -> None:
@@ -206,6 +209,58 @@ def test_a_long_base_delay_and_many_attempts_still_make_a_delay(base_delay: time
     assert policy.backoff(999, 0.5) == base_delay
 
 
+# Batches
+
+
+@pytest.mark.parametrize("kind", OF_ONE_EMAIL)
+@pytest.mark.parametrize("attempt", [1, 8, 500])
+def test_hazard_18_a_batch_that_was_refused_is_dissolved_and_its_emails_go_alone_at_once(
+    kind: FailureKind, attempt: int
+) -> None:
+    decision = decide(kind, batch=True, attempt=attempt)
+    assert decision == Decision(FailureAction.RELEASE, refused=True, counted=False, alone=True)
+
+
+@pytest.mark.parametrize("kind", OF_ONE_EMAIL)
+def test_hazard_4_a_batch_that_may_have_been_accepted_is_repeated_though_its_repeat_was_refused(
+    kind: FailureKind,
+) -> None:
+    decision = decide(kind, batch=True, maybe_accepted=True)
+    assert (decision.action, decision.refused, decision.alone) == (FailureAction.RETRY, True, False)
+    assert decision == decide(kind, batch=False, maybe_accepted=True)
+
+
+def test_hazard_4_the_repeats_of_a_refused_batch_end_as_an_unknown_outcome() -> None:
+    decision = decide(FailureKind.REJECTED, batch=True, maybe_accepted=True, attempt=8)
+    assert (decision.action, decision.reason) == (FailureAction.BURY, "OUTCOME_UNKNOWN")
+
+
+def test_hazard_18_only_a_lone_answer_parks_a_domain() -> None:
+    assert decide(FailureKind.DOMAIN_REFUSED, batch=False).delay >= POLICY.probe_interval
+    assert decide(FailureKind.DOMAIN_REFUSED, batch=True).delay == timedelta()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind not in OF_ONE_EMAIL])
+@pytest.mark.parametrize("maybe_accepted", [False, True])
+def test_every_other_answer_means_the_same_of_a_batch_as_of_one_email(kind: FailureKind, maybe_accepted: bool) -> None:
+    for attempt in (1, 8):
+        alone = decide(kind, attempt=attempt, maybe_accepted=maybe_accepted, batch=False)
+        assert decide(kind, attempt=attempt, maybe_accepted=maybe_accepted, batch=True) == alone
+        assert not alone.alone
+
+
+@given(policy=policies, kind=kinds, attempt=attempts, maybe_accepted=st.booleans(), jitter=jitters)
+def test_hazard_18_an_answer_to_a_batch_never_rejects_an_email(
+    policy: RetryPolicy, kind: FailureKind, attempt: int, maybe_accepted: bool, jitter: float
+) -> None:
+    decision = decide(kind, attempt=attempt, maybe_accepted=maybe_accepted, jitter=jitter, policy=policy, batch=True)
+    assert decision.action is not FailureAction.REJECT
+    assert decision.reason != "REJECTED"
+
+
+# Whatever comes
+
+
 @given(policy=policies, attempt=attempts, jitter=jitters)
 def test_full_jitter_draws_between_nothing_and_the_bound(policy: RetryPolicy, attempt: int, jitter: float) -> None:
     bound = min(policy.max_delay, policy.base_delay * 2 ** min(attempt - 1, 40))
@@ -221,28 +276,28 @@ def test_more_jitter_never_waits_less(policy: RetryPolicy, attempt: int, low: fl
     assert policy.backoff(attempt, low) <= policy.backoff(attempt, high)
 
 
-@given(policy=policies, kind=kinds, retry_after=retry_afters, attempt=attempts, jitter=jitters)
-def test_what_may_have_been_accepted_is_never_dissolved(
-    policy: RetryPolicy, kind: FailureKind, retry_after: timedelta | None, attempt: int, jitter: float
+@given(kind=kinds, retry_after=retry_afters, attempt=attempts, jitter=jitters, batch=st.booleans())
+def test_hazard_4_what_may_have_been_accepted_is_never_dissolved(
+    kind: FailureKind, retry_after: timedelta | None, attempt: int, jitter: float, batch: bool
 ) -> None:
-    decision = decide(kind, retry_after=retry_after, attempt=attempt, maybe_accepted=True, jitter=jitter, policy=policy)
+    decision = decide(kind, retry_after=retry_after, attempt=attempt, maybe_accepted=True, jitter=jitter, batch=batch)
     assert decision.action not in DISSOLVING
 
 
-@given(policy=policies, kind=kinds, attempt=attempts, jitter=jitters)
+@given(policy=policies, kind=kinds, attempt=attempts, jitter=jitters, batch=st.booleans())
 def test_an_outcome_that_is_not_definite_never_dissolves_a_send(
-    policy: RetryPolicy, kind: FailureKind, attempt: int, jitter: float
+    policy: RetryPolicy, kind: FailureKind, attempt: int, jitter: float, batch: bool
 ) -> None:
-    decision = decide(kind, attempt=attempt, jitter=jitter, policy=policy)
+    decision = decide(kind, attempt=attempt, jitter=jitter, policy=policy, batch=batch)
     if not decision.refused:
         assert decision.action not in DISSOLVING
 
 
-@given(policy=policies, kind=kinds, attempt=attempts, maybe_accepted=st.booleans(), jitter=jitters)
+@given(kind=kinds, attempt=attempts, maybe_accepted=st.booleans(), jitter=jitters, batch=st.booleans())
 def test_whether_a_request_was_refused_depends_on_its_answer_alone(
-    policy: RetryPolicy, kind: FailureKind, attempt: int, maybe_accepted: bool, jitter: float
+    kind: FailureKind, attempt: int, maybe_accepted: bool, jitter: float, batch: bool
 ) -> None:
-    decision = decide(kind, attempt=attempt, maybe_accepted=maybe_accepted, jitter=jitter, policy=policy)
+    decision = decide(kind, attempt=attempt, maybe_accepted=maybe_accepted, jitter=jitter, batch=batch)
     may_be_in = (FailureKind.OUTCOME_UNKNOWN, FailureKind.KEY_IN_USE, FailureKind.KEY_SPENT)
     assert decision.refused == (kind not in may_be_in)
 
@@ -277,7 +332,7 @@ def test_no_wait_is_ever_shorter_than_the_provider_asks(
     retry_after=retry_afters,
     attempt=attempts,
     maybe_accepted=st.booleans(),
-    jitter=jitters,
+    batch=st.booleans(),
 )
 def test_each_decision_is_whole(
     policy: RetryPolicy,
@@ -285,14 +340,16 @@ def test_each_decision_is_whole(
     retry_after: timedelta | None,
     attempt: int,
     maybe_accepted: bool,
-    jitter: float,
+    batch: bool,
 ) -> None:
     decision = decide(
-        kind, retry_after=retry_after, attempt=attempt, maybe_accepted=maybe_accepted, jitter=jitter, policy=policy
+        kind, retry_after=retry_after, attempt=attempt, maybe_accepted=maybe_accepted, policy=policy, batch=batch
     )
     gives_up = decision.action in (FailureAction.REJECT, FailureAction.BURY)
     assert (decision.reason is not None) == gives_up
     assert decision.reason in (None, "REJECTED", "ATTEMPTS_EXHAUSTED", "OUTCOME_UNKNOWN")
+    assert decision.action is FailureAction.RELEASE or not decision.alone
+    assert decision.action is not FailureAction.EXPIRE
     assert decision.delay >= timedelta()
     if gives_up:
         assert decision.delay == timedelta()

@@ -30,6 +30,7 @@ BAD_VALUES = {
     "SRED_EMAIL_CLAIM_IDLE": ["0", "-1", "nan", "long", "15", "3"],
     "SRED_EMAIL_RETRY_HORIZON": ["0", "-1", "nan", "a day", "82800.1", "86400"],
     "SRED_EMAIL_PROBE_INTERVAL": ["0", "-1", "nan", "often"],
+    "SRED_EMAIL_MAX_DELIVERIES": ["0", "-1", "1001", "1.5", "ever"],
     "SRED_EMAIL_REDIRECT_ALL_TO": [
         "nobody",
         "@example.com",
@@ -88,6 +89,7 @@ def test_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> 
     assert (settings.provider_timeout, settings.claim_idle) == (timedelta(seconds=15), timedelta(seconds=60))
     assert settings.retry_horizon == timedelta(seconds=82800)
     assert settings.probe_interval == timedelta(seconds=15)
+    assert settings.max_deliveries == 5
     assert settings.redirect_all_to is None
     assert settings.drain_timeout == timedelta(seconds=25)
     assert settings.redis_prefix == "sred:email"
@@ -192,6 +194,8 @@ def test_a_key_that_no_header_can_carry_is_mended_or_named(
         ("SRED_EMAIL_RESEND_BATCH_SIZE", "100"),
         ("SRED_EMAIL_CONSUMER_SLOTS", "1"),
         ("SRED_EMAIL_MAX_ATTEMPTS", "1"),
+        ("SRED_EMAIL_MAX_DELIVERIES", "1"),
+        ("SRED_EMAIL_MAX_DELIVERIES", "1000"),
         ("SRED_EMAIL_RETRY_BASE_DELAY", "0.1"),
         ("SRED_EMAIL_RETRY_HORIZON", "82800"),
         ("SRED_EMAIL_RETRY_HORIZON", "0.5"),

@@ -1,6 +1,8 @@
 """Between emails and stream entries: nothing is lost on the way, and what is no email is said to be none."""
 
+import re
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -223,13 +225,63 @@ def test_a_damaged_message_is_an_email_or_malformed_and_never_anything_else(cut:
     never_anything_else(entry(bytes(damaged[: cut or None])), Lane.NORMAL)
 
 
-@given(st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)), max_size=5))
-def test_a_raw_entry_keeps_every_field_as_it_was(pairs: list[tuple[bytes, bytes]]) -> None:
-    fields = dict(pairs)
-    kept = RawStreamEntry.FromString(encode_raw_entry("sred:email:send", "1-2", fields))
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]) | st.binary(max_size=9), st.binary(max_size=9)), max_size=5))
+def test_a_raw_entry_keeps_every_field_as_it_was_in_order_also_those_that_stand_twice(
+    pairs: list[tuple[bytes, bytes]],
+) -> None:
+    kept = RawStreamEntry.FromString(encode_raw_entry("sred:email:send", "1-2", pairs))
     assert (kept.stream, kept.entry_id) == ("sred:email:send", "1-2")
-    assert {field.name: field.value for field in kept.fields} == fields
-    assert [field.name for field in kept.fields] == list(fields)
+    assert [(field.name, field.value) for field in kept.fields] == pairs
+
+
+@pytest.mark.parametrize(
+    ("fields", "hints"),
+    [
+        ({}, b"32 0 0"),
+        ({"alone": True}, b"32 1 0"),
+        ({"expire_at": datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)}, b"32 0 1767323045678"),
+        ({"expire_at": ACCEPTED_AT.astimezone(timezone(timedelta(hours=9)))}, b"32 0 1767323045678"),
+        ({"delay": timedelta(hours=1)}, b"32 0 0"),
+    ],
+)
+def test_hints_say_size_whether_it_goes_alone_and_when_it_expires(fields: dict[str, object], hints: bytes) -> None:
+    assert queued(EmailContent(subject="x" * 30), **fields).hints == hints
+
+
+def test_an_email_with_an_attachment_hints_that_it_goes_alone() -> None:
+    content = EmailContent()
+    content.attachments.add(filename="a.txt", content=b"x")
+    assert queued(content).hints == b"%d 1 0" % content.ByteSize()
+
+
+@given(content=contents, alone=st.booleans(), expire_at=st.none() | moments)
+def test_hints_are_those_of_the_email_that_is_read_back(
+    content: EmailContent, alone: bool, expire_at: datetime | None
+) -> None:
+    email = queued(content, alone=alone, expire_at=expire_at)
+    assert decode(entry(encode(email)), Lane.HIGH).hints == email.hints
+
+
+@given(content=contents, alone=st.booleans(), expire_at=st.none() | moments.filter(lambda at: at.timestamp() >= 1))
+def test_hints_have_the_form_that_the_take_script_reads(
+    content: EmailContent, alone: bool, expire_at: datetime | None
+) -> None:
+    assert re.fullmatch(rb"\d+ [01] \d+", queued(content, alone=alone, expire_at=expire_at).hints)
+
+
+@given(content=contents, alone=st.booleans())
+def test_an_email_that_must_go_alone_is_read_back_as_such(content: EmailContent, alone: bool) -> None:
+    assert decode(entry(encode(queued(content, alone=alone))), Lane.HIGH).alone == alone
+
+
+def test_a_delay_is_for_the_queue_and_does_not_travel() -> None:
+    email = queued(small(), delay=timedelta(minutes=5))
+    assert decode(entry(encode(email)), Lane.HIGH) == replace(email, delay=timedelta())
+
+
+def test_hints_of_an_entry_are_not_believed_when_it_is_read() -> None:
+    email = queued(small())
+    assert decode({**entry(encode(email)), b"hints": b"\xff 7 x"}, Lane.HIGH) == email
 
 
 @pytest.mark.parametrize("offset", [timedelta(hours=-5), timedelta(hours=9, minutes=30)])

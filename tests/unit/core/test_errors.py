@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from sred_email_core import errors
 from sred_email_core.errors import (
+    CancelObstacle,
     EmailDispatchError,
     EmailNotFoundError,
     FieldViolation,
@@ -17,6 +18,7 @@ from sred_email_core.errors import (
     InvalidRequestError,
     LogUnavailableError,
     MalformedEntryError,
+    NotCancellableError,
     OverloadedError,
     QueueUnavailableError,
     RetryLaterError,
@@ -62,6 +64,7 @@ def test_every_error_stands_in_the_tree_of_the_docstring(error: type[EmailDispat
         (IdempotencyKeyReusedError("an id"), code_pb2.ALREADY_EXISTS),
         (UnstorableError("words"), code_pb2.INVALID_ARGUMENT),
         (EmailNotFoundError("words"), code_pb2.NOT_FOUND),
+        (NotCancellableError("an id", "SENDING", CancelObstacle.BEING_SENT), code_pb2.FAILED_PRECONDITION),
         (LogUnavailableError("words"), code_pb2.UNAVAILABLE),
         (QueueUnavailableError("words"), code_pb2.UNAVAILABLE),
         (OverloadedError("words"), code_pb2.RESOURCE_EXHAUSTED),
@@ -92,6 +95,23 @@ def test_a_reused_key_has_its_reason_and_the_email_that_holds_it() -> None:
     assert dict(detail.metadata) == {"email_id": "0190a1b2"}
 
 
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [
+        (CancelObstacle.BEING_SENT, "is being sent now"),
+        (CancelObstacle.MAY_HAVE_BEEN_ACCEPTED, "may already have been accepted"),
+        (CancelObstacle.HAS_ENDED, "has already ended as SUCCESS"),
+    ],
+)
+def test_what_can_not_be_cancelled_says_why_to_people_and_to_programs(obstacle: CancelObstacle, words: str) -> None:
+    error = NotCancellableError("0190a1b2", "SUCCESS", obstacle)
+    assert words in str(error)
+    detail = ErrorInfo()
+    assert unpack(error, detail)
+    assert (detail.reason, detail.domain) == (obstacle.value, ERROR_DOMAIN)
+    assert dict(detail.metadata) == {"email_id": "0190a1b2", "status": "SUCCESS"}
+
+
 @pytest.mark.parametrize("error", [e for e in TAXONOMY if issubclass(e, RetryLaterError)])
 def test_whoever_may_retry_is_told_when(error: type[RetryLaterError]) -> None:
     detail = RetryInfo()
@@ -108,6 +128,7 @@ def test_whoever_may_retry_is_told_when(error: type[RetryLaterError]) -> None:
         IdempotencyKeyReusedError("an id"),
         UnstorableError("words"),
         EmailNotFoundError("words"),
+        NotCancellableError("an id", "SENDING", CancelObstacle.BEING_SENT),
     ],
 )
 def test_a_refused_request_is_told_no_time_to_retry(error: EmailDispatchError) -> None:

@@ -1,6 +1,8 @@
 """Group commit: calls that arrive together share a flush, and nothing else."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,6 +125,32 @@ async def test_a_call_cancelled_before_its_flush_takes_its_item_back() -> None:
     assert list(await asyncio.gather(under_way, one, other)) == ["done a", "done b", "done d"]
     assert flushes.groups == [["a"], ["b", "d"]]
     assert cancelled.cancelled()
+
+
+async def test_what_a_cancelled_call_handed_in_is_let_go_at_once() -> None:
+    class Payload:
+        """What weak references can point to."""
+
+    flushes = Flushes(open_=False)
+    group: GroupCommit[Any, Any] = GroupCommit(flushes, max_items=100, max_groups=1)
+    (under_way,) = submit(group, "a")
+    await turns()
+    payloads = [Payload() for _ in range(100)]
+    left = [weakref.ref(payload) for payload in payloads]
+    calls = submit(group, *payloads)
+    del payloads
+    await turns()
+    assert all(reference() is not None for reference in left)
+    for call in calls[:99]:
+        call.cancel()
+    await turns()
+    kept = calls[99]
+    del calls, call
+    gc.collect()
+    assert [reference() is not None for reference in left] == [False] * 99 + [True]
+    flushes.gate.set()
+    await asyncio.gather(under_way, kept)
+    assert len(flushes.groups[1]) == 1
 
 
 async def test_a_call_cancelled_in_the_turn_it_came_takes_its_item_back() -> None:

@@ -83,6 +83,7 @@ def test_bad_values_and_bugs_are_neither(sqlstate: str) -> None:
         EOFError(),
         asyncpg.InterfaceError("the connection is closed"),
         asyncpg.ConnectionDoesNotExistError("gone"),
+        RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False>; the handler is closed"),
     ],
 )
 def test_a_connection_that_fails_is_unavailable(lost: Exception) -> None:

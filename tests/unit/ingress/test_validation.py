@@ -84,6 +84,8 @@ def test_a_request_with_every_field_has_no_violations() -> None:
         changed(to=many("u", 50)),
         changed(to=many("a", 10), cc=many("b", 20), bcc=many("c", 20)),
         changed(reply_to=many("r", 50)),
+        changed(expire_at=Timestamp(seconds=-62_135_596_800)),
+        changed(expire_at=Timestamp(seconds=253_402_300_799, nanos=999_999_999)),
         with_inline(subject="s" * 998),
         with_inline(subject="é" * 998),
         with_inline(html="", text="Hello"),
@@ -175,7 +177,10 @@ def test_a_request_at_a_limit_is_accepted(request_: SendEmailRequest) -> None:
         (changed(attachments=[Attachment(filename="f", content=b"c")] * 101), "attachments", "more than 100"),
         (changed(send_at=Timestamp(seconds=1)), "send_at", "not available in this version"),
         (changed(send_at=Timestamp()), "send_at", "not available in this version"),
-        (changed(expire_at=Timestamp(seconds=1)), "expire_at", "not available in this version"),
+        (changed(expire_at=Timestamp(seconds=1, nanos=-1)), "expire_at", "no time"),
+        (changed(expire_at=Timestamp(seconds=1, nanos=1_000_000_000)), "expire_at", "no time"),
+        (changed(expire_at=Timestamp(seconds=-62_135_596_801)), "expire_at", "no time"),
+        (changed(expire_at=Timestamp(seconds=253_402_300_800)), "expire_at", "no time"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -216,6 +221,10 @@ def test_a_header_that_only_resembles_one_of_the_system_is_accepted(name: str) -
     assert find_violations(changed(headers={name: "a"})) == []
 
 
+def test_whether_a_time_has_passed_is_not_asked_here() -> None:
+    assert find_violations(changed(expire_at=Timestamp(seconds=1))) == []
+
+
 def test_content_left_out_altogether_is_named() -> None:
     request = valid()
     request.ClearField("inline")
@@ -235,7 +244,7 @@ def test_every_bad_field_is_named_in_the_order_of_the_fields() -> None:
         tags={"kind": "a b"},
         attachments=[Attachment(content_type="x", content_id="<>")],
         send_at=Timestamp(),
-        expire_at=Timestamp(),
+        expire_at=Timestamp(nanos=-1),
     )
     assert bad_fields(request) == [
         "idempotency_key", "kind", "priority", "from_address", "to[1]", "cc[0]", "bcc[0]", "reply_to[0]",
@@ -261,7 +270,7 @@ def test_hundreds_of_bad_fields_are_bounded_and_still_name_every_field_of_the_re
         headers={f"X {index}": "\n" for index in range(1000)},
         tags={f"a {index}": "" for index in range(1000)},
         attachments=[Attachment()] * 1000,
-        expire_at=Timestamp(),
+        expire_at=Timestamp(nanos=-1),
     )
     violations = find_violations(request)
     assert len(violations) <= 50

@@ -8,6 +8,8 @@ from google.rpc.status_pb2 import Status
 from grpc_status.rpc_status import to_status
 
 from sred.email.v1.dispatch_service_pb2 import (
+    CancelEmailRequest,
+    CancelEmailResponse,
     GetEmailRequest,
     GetEmailResponse,
     SendEmailRequest,
@@ -29,6 +31,7 @@ class IngressDouble(EmailDispatchServiceServicer):
         address: Where it listens.
         sent: The requests of SendEmail.
         asked: The requests of GetEmail.
+        cancelled: The requests of CancelEmail.
         refusal: What the next calls end with, if anything.
         states: What GetEmail answers one after the other, the last one again and again.
     """
@@ -37,6 +40,7 @@ class IngressDouble(EmailDispatchServiceServicer):
         self.address = ""
         self.sent: list[SendEmailRequest] = []
         self.asked: list[GetEmailRequest] = []
+        self.cancelled: list[CancelEmailRequest] = []
         self.refusal: Status | None = None
         self.states: list[Email | grpc.StatusCode] = [email()]
 
@@ -61,6 +65,13 @@ class IngressDouble(EmailDispatchServiceServicer):
         if isinstance(state, grpc.StatusCode):
             context.abort(state, "not now")
         return GetEmailResponse(email=state)
+
+    def CancelEmail(  # noqa: N802 - the name in the contract
+        self, request: CancelEmailRequest, context: grpc.ServicerContext
+    ) -> CancelEmailResponse:
+        self.cancelled.append(request)
+        self._end_if_refused(context)
+        return CancelEmailResponse(email=email(EmailStatus.EMAIL_STATUS_CANCELLED))
 
     def _end_if_refused(self, context: grpc.ServicerContext) -> None:
         if self.refusal is not None:

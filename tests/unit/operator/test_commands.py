@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.code_pb2 import ALREADY_EXISTS, NOT_FOUND, UNAVAILABLE
+from google.rpc.code_pb2 import ALREADY_EXISTS, FAILED_PRECONDITION, NOT_FOUND, UNAVAILABLE
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from typer.testing import CliRunner, Result
 from unit.operator.ingress_double import EMAIL_ID, IngressDouble, email
@@ -197,13 +197,40 @@ def test_status_of_an_unknown_email_fails_with_the_reason(ingress: IngressDouble
     assert result.stderr.splitlines() == ["sred-email: NOT_FOUND: no such email"]
 
 
+def test_cancel_shows_people_the_email_as_it_is_from_then_on(ingress: IngressDouble) -> None:
+    result = run("cancel", EMAIL_ID, address=ingress.address)
+    assert result.exit_code == 0
+    assert [request.email_id for request in ingress.cancelled] == [EMAIL_ID]
+    lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
+    assert (lines["email_id"], lines["status"]) == ([EMAIL_ID], ["CANCELLED"])
+    assert result.stderr == ""
+
+
+def test_cancel_prints_json_with_the_names_of_the_contract(ingress: IngressDouble) -> None:
+    result = run("cancel", EMAIL_ID, "--json", address=ingress.address)
+    assert result.exit_code == 0
+    shown = json.loads(result.stdout)
+    assert (shown["email_id"], shown["status"], shown["kind"]) == (EMAIL_ID, "CANCELLED", "WELCOME")
+
+
+def test_cancel_of_what_cannot_be_cancelled_fails_with_the_reason(ingress: IngressDouble) -> None:
+    ingress.refuse_with(ErrorInfo(reason="BEING_SENT"), code=FAILED_PRECONDITION, message="it is being sent now")
+    result = run("cancel", EMAIL_ID, "--json", address=ingress.address)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "sred-email: FAILED_PRECONDITION: it is being sent now",
+        "  reason: BEING_SENT",
+    ]
+
+
 def test_texts_of_others_cannot_steer_the_terminal(ingress: IngressDouble) -> None:
     ingress.states = [email(RETRYING, last_error="\x1b]0;title\x07 [bold]not markup[/bold] \u202e")]
     result = run("status", EMAIL_ID, address=ingress.address)
     assert "\\x1b]0;title\\x07 [bold]not markup[/bold] \\u202e" in result.stdout
 
 
-@pytest.mark.parametrize("words", [("status", EMAIL_ID), (*SEND, "--html", "<p>Hello</p>")])
+@pytest.mark.parametrize("words", [("status", EMAIL_ID), ("cancel", EMAIL_ID), (*SEND, "--html", "<p>Hello</p>")])
 def test_nobody_there_fails_and_says_at_which_address(words: tuple[str, ...]) -> None:
     result = run(*words)
     assert result.exit_code == 1
@@ -222,6 +249,8 @@ def test_the_address_option_wins_over_the_environment(ingress: IngressDouble) ->
         (("nonsense",), "nonsense"),
         (("status",), "--key"),
         (("status", EMAIL_ID, "--key", "k"), "--key"),
+        (("cancel",), "EMAIL_ID"),
+        (("cancel", EMAIL_ID, "another"), "another"),
         (("status", EMAIL_ID, "--nonsense"), "--nonsense"),
         (("status", EMAIL_ID, "--timeout", "0"), "--timeout"),
         (("send",), "--kind"),
@@ -253,7 +282,7 @@ def test_a_body_that_is_not_utf_8_is_wrong_usage(tmp_path: Path) -> None:
 def test_help_names_the_commands_and_each_gives_an_example() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("send", "status"):
+    for command in ("send", "status", "cancel"):
         assert command in result.stdout
         assert f"Example:\n    sred-email {command} " in run(command, "--help").stdout
 

@@ -31,7 +31,12 @@ async def send(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()  # until the caller goes away, which cancels this
     if answer.then is Action.RESET:
         _reset_connection(request)
-    return _response(answer)
+    if answer.then is Action.ACCEPT_THEN_RAW and isinstance(answer.body, str):
+        _write_raw(request, answer.body)
+    response = _response(answer)
+    if answer.then is Action.ACCEPT_THEN_DRIP:
+        return await _drip(request, response, answer.pause_s)
+    return response
 
 
 @routes.get("/emails/{id}")
@@ -79,6 +84,24 @@ def _response(answer: Answer) -> web.Response:
     if isinstance(answer.body, str):
         return web.Response(status=answer.status or 200, text=answer.body, headers=answer.headers)
     return web.json_response(answer.body, status=answer.status, headers=answer.headers)
+
+
+def _write_raw(request: web.Request, text: str) -> None:
+    """Answer with these bytes; what aiohttp would write after them finds the connection closed."""
+    if request.transport is not None:
+        request.transport.write(text.encode("latin-1"))
+        request.transport.close()
+
+
+async def _drip(request: web.Request, response: web.Response, pause_s: float) -> web.StreamResponse:
+    """Write a response byte by byte."""
+    dripping = web.StreamResponse(status=response.status, headers=response.headers)
+    body = response.body if isinstance(response.body, bytes) else b""
+    await dripping.prepare(request)
+    for position in range(len(body)):
+        await asyncio.sleep(pause_s)
+        await dripping.write(body[position : position + 1])
+    return dripping
 
 
 def _reset_connection(request: web.Request) -> None:

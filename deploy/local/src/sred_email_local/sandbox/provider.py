@@ -43,13 +43,15 @@ class Answer:
 
     Attributes:
         body: JSON, or text that is none of the API's.
-        then: What happens instead of an answer (a reset or a hanging connection), if anything.
+        then: What happens instead of an answer (a reset or a hanging connection), or to it, if anything.
+        pause_s: Before each byte, where it drips.
     """
 
     status: int
     body: Mapping[str, object] | str
     headers: Mapping[str, str] = field(default_factory=dict)
     then: Action | None = None
+    pause_s: float = 0.0
 
 
 class Provider:
@@ -206,6 +208,10 @@ def _after(rule: Rule | None, answer: Answer, record: RequestRecord) -> Answer:
             answer.then = Action.RESET
         case Action.ACCEPT_THEN_HANG:
             answer.then = Action.HANG
+        case Action.ACCEPT_THEN_DRIP if rule:
+            answer.then, answer.pause_s = Action.ACCEPT_THEN_DRIP, rule.delay_s
+        case Action.ACCEPT_THEN_RAW if rule:
+            return Answer(0, rule.text or "", then=Action.ACCEPT_THEN_RAW)
         case Action.ACCEPT_THEN_500 if rule:
             record.name = rule.name
             return Answer(rule.status, rule.body(), rule.headers)

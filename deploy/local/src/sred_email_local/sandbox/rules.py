@@ -26,6 +26,10 @@ class Action(StrEnum):
     """The emails are accepted, but the answer is the rule's status (500) and name."""
     ACCEPT_THEN_HANG = "accept_then_hang"
     """The emails are accepted, but no answer ever comes."""
+    ACCEPT_THEN_DRIP = "accept_then_drip"
+    """The emails are accepted, and the answer comes byte by byte, each after the rule's delay."""
+    ACCEPT_THEN_RAW = "accept_then_raw"
+    """The emails are accepted, but what comes is the rule's text, without HTTP around it, and then the end."""
     DELAY = "delay"
     """All goes its usual way, but slowly; the idempotency key is in progress meanwhile."""
 
@@ -42,9 +46,9 @@ class Rule:
         action: What happens.
         subject: Searched for in the subject of each email; matches all if None.
         to: Searched for in each `to` address; matches all if None.
-        text: Answered instead of the API's JSON, as a proxy would.
+        text: Answered instead of the API's JSON, as a proxy would (raw: characters up to U+00FF, each a byte).
         times: How many requests it still applies to; None for all.
-        delay_s: Seconds before the answer (`delay`).
+        delay_s: Seconds before the answer (`delay`), before each byte of it (`accept_then_drip`).
     """
 
     action: Action = Action.ANSWER

@@ -1,0 +1,180 @@
+"""The request limiter of take, and holds: what binds all replicas together."""
+
+import asyncio
+import math
+from datetime import timedelta
+
+import pytest
+from integration.core.queue_builder import HOUR, ME, NOW, OTHER, Queue, entries_of, new_id, requests_of
+
+from sred_email_core.queue.keys import Lane
+from sred_email_core.queue.scripts import grant_window
+
+SECONDS_30 = timedelta(seconds=30)
+
+# The limit
+
+
+async def test_no_more_is_taken_than_the_limit_grants(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 10)
+    assert len((await queue.take(rate=4)).requests) == 4
+    refused = await queue.take(rate=4)
+    assert (refused.held, refused.requests) == (True, [])
+    assert refused.wait is not None
+    assert NOW < refused.wait <= timedelta(milliseconds=grant_window(4)[1])
+
+
+async def test_hazard_13_the_limit_binds_all_consumers_together(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 30)
+    takes = await asyncio.gather(*(queue.take(2, consumer=f"c{n}", rate=5) for n in range(8)))
+    assert sum(len(taken.requests) for taken in takes) == 5
+
+
+async def test_hazard_13_a_grant_is_for_a_request_however_many_emails_it_carries(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 100)
+    for _ in range(3):
+        assert len(entries_of(await queue.take(rate=3, batch_size=10))) == 10
+    assert (await queue.take(rate=3, batch_size=10)).held
+    assert await queue.redis.llen(queue.keys.grants) == 3
+
+
+async def test_when_fewer_grants_are_left_than_slots_the_emails_that_wait_share_a_request(queue: Queue) -> None:
+    ids = await queue.publish(*[Lane.NORMAL] * 5)
+    assert requests_of(await queue.take(10, rate=2, batch_size=100)) == [ids]
+
+
+async def test_repeats_need_grants_like_new_work(queue: Queue) -> None:
+    for _ in range(3):
+        await queue.park_send(new_id())
+    await queue.publish(Lane.HIGH)
+    first = await queue.take(rate=2)
+    assert (len(first.repeats), len(first.requests)) == (2, 0)
+    assert (await queue.take(rate=2)).held
+
+
+async def test_hazard_13_grants_that_found_no_work_are_not_spent(queue: Queue) -> None:
+    for _ in range(5):
+        await queue.take(rate=2)
+    await queue.publish(*[Lane.NORMAL] * 3)
+    assert len((await queue.take(rate=2)).requests) == 2
+
+
+async def test_a_grant_comes_back_when_its_window_has_passed(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 10)
+    _, window = grant_window(4)
+    now = await queue.now_ms()
+    await queue.redis.rpush(queue.keys.grants, now - 100, now - 100, now - window - 1, now - window - 2)
+    assert len((await queue.take(rate=4)).requests) == 2
+
+
+async def test_the_wait_lasts_until_the_oldest_grant_of_the_window_leaves_it(queue: Queue) -> None:
+    await queue.publish(Lane.NORMAL)
+    _, window = grant_window(0.2)
+    await queue.redis.rpush(queue.keys.grants, await queue.now_ms() - window + 3000)
+    taken = await queue.take(rate=0.2)
+    assert taken.held
+    assert taken.wait is not None
+    assert timedelta(seconds=2.5) < taken.wait <= timedelta(seconds=3)
+
+
+async def test_after_a_lower_limit_the_old_grants_still_count(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 20)
+    assert len((await queue.take(rate=10)).requests) == 10
+    assert (await queue.take(rate=2)).held
+    assert len((await queue.take(rate=15)).requests) == 5
+
+
+async def test_the_list_of_grants_never_grows_beyond_the_limit(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 20)
+    for _ in range(4):
+        await queue.redis.delete(queue.keys.grants)
+        await queue.redis.rpush(queue.keys.grants, *[0] * 50)
+        await queue.take(rate=3)
+        assert await queue.redis.llen(queue.keys.grants) <= 3
+
+
+async def test_without_a_limit_no_grants_are_kept(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 200)
+    assert len((await queue.take(200)).requests) == 200
+    assert await queue.redis.exists(queue.keys.grants) == 0
+
+
+async def test_grants_of_the_future_say_nothing_after_the_clock_was_set_back(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 10)
+    assert len((await queue.take(rate=4)).requests) == 4
+    stamps = [int(stamp) for stamp in await queue.redis.lrange(queue.keys.grants, 0, -1)]
+    await queue.redis.delete(queue.keys.grants)
+    await queue.redis.rpush(queue.keys.grants, *(stamp + 3_600_000 for stamp in stamps))
+    assert len((await queue.take(rate=4)).requests) == 4
+    assert (await queue.take(rate=4)).held
+    assert int(await queue.redis.lindex(queue.keys.grants, 0)) <= await queue.now_ms()
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.5, 0.9, 1, 1.5, 2, 9.99, 10, 333.3])
+def test_a_window_of_grants_never_exceeds_its_rate(rate: float) -> None:
+    grants, window_ms = grant_window(rate)
+    assert grants >= 1
+    assert grants / (window_ms / 1000) <= rate
+    assert math.isclose(grants / ((window_ms - 10) / 1000), rate, rel_tol=0.02)
+
+
+# Holds
+
+
+async def test_hazard_15_a_hold_stops_taking_for_everybody_until_it_ends(queue: Queue) -> None:
+    (orphan,) = await queue.taken(Lane.LOW)
+    await queue.orphan(orphan)
+    await queue.publish(Lane.HIGH)
+    repeat = new_id()
+    await queue.park_send(repeat)
+    await queue.scripts.hold("MISCONFIGURED", "bad key", SECONDS_30)
+    for consumer in (ME, OTHER):
+        taken = await queue.take(consumer=consumer)
+        assert (taken.held, taken.repeats, taken.requests) == (True, [], [])
+        assert taken.wait is not None
+        assert timedelta(seconds=25) < taken.wait <= SECONDS_30
+    await queue.redis.hset(queue.keys.dispatch, "until", await queue.now_ms() - 1)
+    taken = await queue.take()
+    assert (taken.held, taken.repeats, len(taken.requests)) == (False, [repeat], 2)
+
+
+async def test_a_longer_hold_replaces_a_shorter_one_and_not_the_other_way_round(queue: Queue) -> None:
+    await queue.scripts.hold("RUNNING", "limited", timedelta(seconds=1))
+    await queue.scripts.hold("QUOTA_EXHAUSTED", "used up", HOUR)
+    await queue.scripts.hold("RUNNING", "limited again", timedelta(seconds=1))
+    assert await queue.redis.hget(queue.keys.dispatch, "state") == b"QUOTA_EXHAUSTED"
+    assert await queue.redis.hget(queue.keys.dispatch, "reason") == b"used up"
+    until = int(await queue.redis.hget(queue.keys.dispatch, "until") or 0)
+    assert 0 <= await queue.now_ms() + 3_600_000 - until < 5000
+
+
+async def test_a_hold_that_is_over_is_replaced_by_a_shorter_one(queue: Queue) -> None:
+    past = {"state": "MISCONFIGURED", "reason": "old", "until": str(await queue.now_ms() - 1)}
+    await queue.redis.hset(queue.keys.dispatch, mapping=past)
+    await queue.scripts.hold("RUNNING", "new", timedelta(seconds=1))
+    assert await queue.redis.hget(queue.keys.dispatch, "reason") == b"new"
+
+
+async def set_back(queue: Queue, by: timedelta) -> None:
+    """Let a hold have been made when the clock was ahead."""
+    for field in ("set", "until"):
+        await queue.redis.hincrby(queue.keys.dispatch, field, int(by.total_seconds() * 1000))
+
+
+async def test_a_hold_lasts_as_long_as_it_was_meant_to_after_the_clock_was_set_back(queue: Queue) -> None:
+    await queue.publish(Lane.NORMAL)
+    await queue.scripts.hold("QUOTA_EXHAUSTED", "used up", SECONDS_30)
+    await set_back(queue, HOUR)
+    for _ in range(2):
+        taken = await queue.take()
+        assert taken.held
+        assert taken.wait is not None
+        assert timedelta(seconds=25) < taken.wait <= SECONDS_30
+
+
+async def test_a_hold_that_was_made_before_the_clock_was_set_back_gives_way_to_a_longer_one(queue: Queue) -> None:
+    await queue.scripts.hold("RUNNING", "limited", SECONDS_30)
+    await set_back(queue, HOUR)
+    await queue.take()
+    await queue.scripts.hold("MISCONFIGURED", "bad key", timedelta(minutes=10))
+    assert await queue.redis.hget(queue.keys.dispatch, "state") == b"MISCONFIGURED"
