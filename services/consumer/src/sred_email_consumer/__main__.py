@@ -4,10 +4,10 @@ import argparse
 import sys
 
 import structlog
-import uvloop
 
 from sred_email_consumer.app import run
 from sred_email_consumer.settings import ConsumerSettings
+from sred_email_core.lifecycle import run_to_the_end
 from sred_email_core.logs import configure_logs
 from sred_email_core.settings import load_settings
 
@@ -23,7 +23,7 @@ def main() -> None:
     if settings.redirect_all_to is not None:
         log.warning("redirect_on", meaning="every email goes to the redirect address, none to its recipients")
     try:
-        uvloop.run(run(settings))
+        run_to_the_end(run(settings))
     except OSError as e:
         log.error("consumer_failed", reason=str(e))  # noqa: TRY400 - the reason says it all
         sys.exit(1)

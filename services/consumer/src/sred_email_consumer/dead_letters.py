@@ -13,14 +13,12 @@ from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.records import MalformedEntry, ReplayedEmail
 from sred_email_core.logs import mask_addresses
-from sred_email_core.queue.codec import QueuedEmail, encode, encode_raw_entry
+from sred_email_core.queue.codec import QueuedEmail, encode_raw_entry
 from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.letters import letter_of_email, letter_of_entry
 from sred_email_core.queue.scripts import Entry, Finished, ParkedInSend, QueueScripts
 
 log = structlog.get_logger(__name__)
-
-_MOST_FIELDS = 100
-"""Of a malformed entry that the DLQ shows one by one; of more it shows the whole, as the log keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +69,13 @@ class DeadLetterService:
             dead_letter_id=burial.dead_letter_id,
             email_id=email.email_id,
             source=(email.lane, burial.entry_id) if burial.entry_id else None,
-            fields={
-                b"email_id": email.email_id.encode(),
-                b"message": encode(email),
-                b"reason": burial.reason.encode(),
-                b"error": burial.error.encode(),
-                b"attempts": str(burial.attempts).encode(),
-                b"dead_letter_id": burial.dead_letter_id.encode(),
-            },
+            fields=letter_of_email(
+                email,
+                dead_letter_id=burial.dead_letter_id,
+                reason=burial.reason,
+                error=burial.error,
+                attempts=burial.attempts,
+            ),
         )
         self._metrics.dead_letters.labels(burial.reason).inc()
         log.warning("email_dead", email_id=email.email_id, reason=burial.reason, error=mask_addresses(burial.error))
@@ -131,28 +128,19 @@ class DeadLetterService:
         self, entry: Entry, dead_letter_id: str, reason: str, error: str, email_id: uuid.UUID | None
     ) -> None:
         """Put a letter whose entry could not be used into the DLQ, with the entry as it is."""
-        others = {b"raw:" + k: v for k, v in entry.pairs if k not in (b"email_id", b"message")}
-        if len(others) > _MOST_FIELDS:
-            stream = self._keys.stream(entry.lane)
-            others = {b"raw_entry": encode_raw_entry(stream, entry.entry_id, entry.pairs)}
+        stream = self._keys.stream(entry.lane)
+        raw_entry = encode_raw_entry(stream, entry.entry_id, entry.pairs)
         await self._scripts.bury(
             self._consumer,
             dead_letter_id=dead_letter_id,
             email_id="" if email_id is None else str(email_id),
             source=(entry.lane, entry.entry_id),
-            fields={
-                b"email_id": entry.fields.get(b"email_id", b""),
-                b"message": entry.fields.get(b"message", b""),
-                b"reason": reason.encode(),
-                b"error": error.encode(),
-                b"dead_letter_id": dead_letter_id.encode(),
-                **others,
-            },
+            fields=letter_of_entry(raw_entry, dead_letter_id=dead_letter_id, reason=reason, error=error),
         )
         self._metrics.dead_letters.labels(reason).inc()
         log.warning(
             "entry_given_up",
-            stream=self._keys.stream(entry.lane),
+            stream=stream,
             entry_id=entry.entry_id,
             reason=reason,
             error=mask_addresses(error),

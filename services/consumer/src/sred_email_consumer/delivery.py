@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import structlog
 import uuid_utils.compat
+from google.protobuf.message import DecodeError
 
 from sred.email.v1.stream_message_pb2 import EmailContent
 from sred_email_consumer.dead_letters import DeadLetterService
@@ -33,6 +34,8 @@ from sred_email_core.queue.codec import QueuedEmail, decode
 from sred_email_core.queue.scripts import Entry
 
 log = structlog.get_logger(__name__)
+
+_UNREADABLE = "its content in the log can't be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +155,11 @@ class EmailDelivery:
             email = passenger.email
             if email.content is not None:
                 complete.append(passenger)
-            elif email.email_id in messages:
-                content = EmailContent.FromString(messages[email.email_id])
+            elif (content := _read(messages.get(email.email_id))) is not None:
                 complete.append(replace(passenger, email=replace(email, content=content)))
             else:
+                if email.email_id in messages:
+                    await persist(lambda e=email: self._log.record_poison(e.email_id, _UNREADABLE), stopping)  # type: ignore[misc]
                 gone.append(passenger)
         if gone:
             await self._settlement.put_right(gone)
@@ -214,15 +218,24 @@ class EmailDelivery:
         return [(claim, asked_at_s) for claim in await self._log.claim(sends)]
 
 
+def _read(message: bytes | None) -> EmailContent | None:
+    """Content from the log; None: there is none, or it can't be read."""
+    try:
+        return None if message is None else EmailContent.FromString(message)
+    except DecodeError:
+        return None
+
+
 def _queued(member: Member) -> QueuedEmail:
-    message = member.message or b""
+    # Without content that can be read the body comes out different, and the send is given up.
+    message = member.message if _read(member.message) is not None else None
     return QueuedEmail.of_content(
         email_id=member.email_id,
         kind=member.kind,
         priority=member.priority,
         accepted_at=member.created_at,
         expire_at=member.expire_at,
-        content=message,
+        content=message or b"",
     )
 
 

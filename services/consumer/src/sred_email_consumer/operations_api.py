@@ -43,7 +43,7 @@ class EmailOperationsServicer(operations_service_pb2_grpc.EmailOperationsService
             consumers=[
                 pb.ConsumerStats(name=c.name, in_flight=c.in_flight, idle=_duration(c.idle)) for c in stats.consumers
             ],
-            dispatch_state=pb.DispatchState.Value(f"DISPATCH_STATE_{stats.state}"),
+            dispatch_state=_dispatch_state(stats.state),
             dispatch_reason=stats.reason,
             requests_per_second=self._requests_per_second,
         )
@@ -76,6 +76,13 @@ class EmailOperationsServicer(operations_service_pb2_grpc.EmailOperationsService
         return pb.ReplayDeadLettersResponse(
             replayed=result.replayed, skipped=result.skipped, remaining=result.remaining
         )
+
+
+def _dispatch_state(name: str) -> "pb.DispatchState.ValueType":
+    """UNSPECIFIED: delivery is held for a reason that this version does not know."""
+    full_name = f"DISPATCH_STATE_{name}"
+    known = full_name in pb.DispatchState.keys()  # noqa: SIM118 - it is no dict
+    return pb.DispatchState.Value(full_name) if known else pb.DISPATCH_STATE_UNSPECIFIED
 
 
 def _selection(request: pb.ReplayDeadLettersRequest) -> Selection:

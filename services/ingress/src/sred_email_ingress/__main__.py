@@ -6,9 +6,9 @@ import sys
 
 import asyncpg
 import structlog
-import uvloop
 
 from sred_email_core.email_send_log.migrate import migrate
+from sred_email_core.lifecycle import run_to_the_end
 from sred_email_core.logs import configure_logs
 from sred_email_core.settings import load_settings
 from sred_email_ingress.app import run
@@ -36,7 +36,7 @@ def _serve() -> int:
     if settings.auth == "off":
         log.warning("auth_off", meaning="whoever reaches the gRPC port may send email")
     try:
-        uvloop.run(run(settings))
+        run_to_the_end(run(settings))
     except OSError as e:
         log.error("ingress_failed", reason=str(e))  # noqa: TRY400 - the reason says it all
         return 1

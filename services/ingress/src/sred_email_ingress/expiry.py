@@ -16,6 +16,9 @@ DEFAULT_EXPIRY: Mapping[str, timedelta] = {
 """Links that stop working: an email that brings one later only confuses."""
 
 _MOST_SECONDS = 1e9
+_LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""The last microsecond of that year, by which some callers say "never", is infinity to the driver of PostgreSQL: a time
+that nothing can be computed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def expire_at_of(request: SendEmailRequest) -> datetime | None:
     Args:
         request: A request without violations.
     """
-    return request.expire_at.ToDatetime(UTC) if request.HasField("expire_at") else None
+    return min(request.expire_at.ToDatetime(UTC), _LATEST) if request.HasField("expire_at") else None
 
 
 def parse_lifetimes(text: str) -> dict[str, timedelta]:

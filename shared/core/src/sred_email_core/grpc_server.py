@@ -43,8 +43,9 @@ log = structlog.get_logger(__name__)
 ERROR_DOMAIN = "email.sred"
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 """The whole email after base64 may have 40 MB; its request is never larger than this."""
-_LINGER_S = 0.3
-_LAST_ANSWERS_S = 0.5
+_LAST_ANSWERS_S = 0.1
+_REFUSING: list[grpc.aio.Server] = []
+"""Servers that have drained: kept until the process ends, since one that nobody refers to cancels its calls."""
 
 CODES: dict[type[EmailDispatchError], int] = {
     InvalidRequestError: code_pb2.INVALID_ARGUMENT,
@@ -98,8 +99,7 @@ class _Unparseable:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Ends a call that raised an error of the taxonomy with its status; other exceptions are bugs, and surface.
 
-    It also knows how many calls are in progress: a server that stops while there are some would answer them CANCELLED,
-    although they may have been carried out.
+    It also knows how many calls are in progress, and refuses new ones once it drains.
     """
 
     def __init__(self) -> None:
@@ -109,14 +109,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         self._idle.set()
 
     async def drain(self, grace: timedelta) -> None:
-        """Refuse new calls, and wait until none is in progress; at most ``grace``.
-
-        Calls that have arrived but wait for their turn in gRPC are told only then that they are refused: so it goes on
-        for a moment.
-        """
+        """Refuse new calls, and wait until none is in progress; at most ``grace``."""
         self._draining = True
-        await asyncio.sleep(min(_LINGER_S, grace.total_seconds()))
         await wait_for(self._idle, grace.total_seconds())
+        await asyncio.sleep(_LAST_ANSWERS_S)  # what was answered is on its way
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401 - any RPC's
         """Wrap the handler of a unary call."""
@@ -139,8 +135,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 return cast("Message", await handler.unary_unary(request, context))
             except EmailDispatchError as e:
                 await context.abort_with_status(rpc_status.to_status(status_of(e)))
-            except (grpc.aio.AbortError, NotImplementedError):
+            except grpc.aio.AbortError:
                 raise
+            except NotImplementedError:  # what the generated servicer raises; gRPC would log it as a bug of ours
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not available in this version")
             except Exception:
                 log.exception("call_failed", method=method)
                 raise
@@ -175,6 +173,8 @@ async def running_grpc_server(
 ) -> AsyncIterator[None]:
     """Serve while the context is open; at its end calls in progress get ``grace`` to finish.
 
+    From then on calls are refused with UNAVAILABLE, until the process ends: see lifecycle.run_to_the_end.
+
     Args:
         listen: Where.
         register: Adds the service.
@@ -207,9 +207,11 @@ async def running_grpc_server(
     await server.start()
     try:
         yield
-    finally:
-        await interceptor.drain(grace)
-        await server.stop(_LAST_ANSWERS_S)  # what was answered is on its way
+    except BaseException:
+        await server.stop(None)
+        raise
+    await interceptor.drain(grace)
+    _REFUSING.append(server)
 
 
 def _duration(delta: timedelta) -> Duration:

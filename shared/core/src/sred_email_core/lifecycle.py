@@ -1,9 +1,13 @@
 """From start to stop: signals set one event, loops end by it, resources close in reverse."""
 
 import asyncio
+import os
 import signal
-from collections.abc import Sequence
-from typing import Protocol
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+import uvloop
 
 
 class Loop(Protocol):
@@ -11,6 +15,25 @@ class Loop(Protocol):
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until ``stop`` is set."""
+
+
+def run_to_the_end(service: Coroutine[Any, Any, None]) -> None:
+    """Run a service; when it has ended well, the process ends right there, with exit code 0.
+
+    A gRPC server that is stopped answers calls that wait in its queue with CANCELLED, which callers do not repeat; so
+    it goes on refusing them with UNAVAILABLE until its connections close with the process.
+
+    Raises:
+        Exception: The service's own, if it failed.
+    """
+
+    async def run() -> None:
+        await service
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    uvloop.run(run())
 
 
 def stop_on_signals() -> asyncio.Event:

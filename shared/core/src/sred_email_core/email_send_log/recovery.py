@@ -89,7 +89,7 @@ class RecoveryLog:
             email_ids: At most LOAD_EMAILS. Those that have ended meanwhile are left out.
         """
         rows = await self._fetch("load_open", list(email_ids), INLINE_LIMIT_BYTES)
-        alone = [email for row in rows if row["open_send_id"] is None and (email := _queued(row)) is not None]
+        alone = [_queued(row) for row in rows if row["open_send_id"] is None]
         send_ids = {row["open_send_id"] for row in rows} - {None}
         sends = await self._fetch("load_open_sends", sorted(send_ids)) if send_ids else []
         return alone, [OpenSend(tuple(str(i) for i in row["email_ids"]), row["delay"]) for row in sends]
@@ -125,12 +125,12 @@ class RecoveryLog:
         return await postgres.run(lambda: self._pool.fetch(query(name), *args))
 
 
-def _queued(row: asyncpg.Record) -> QueuedEmail | None:
+def _queued(row: asyncpg.Record) -> QueuedEmail:
     try:
         return queued_email(dict(row), delay=row["delay"])
-    except DecodeError:
+    except DecodeError:  # the consumer that takes it gives it up
         log.error("content_unreadable", email_id=str(row["id"]))  # noqa: TRY400 - a traceback would quote it
-        return None
+        return queued_email({**row, "message": None, "alone": True}, delay=row["delay"])
 
 
 def queued_email(

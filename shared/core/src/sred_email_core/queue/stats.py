@@ -10,6 +10,9 @@ from redis.exceptions import RedisError, ResponseError
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.queue.keys import GROUP, ORPHANS, Lane, QueueKeys
 
+_LONGEST_HOLD_MS = 32 * 24 * 60 * 60 * 1000
+"""As in take.lua: a longer hold is none that we made."""
+
 
 @dataclass(frozen=True, slots=True)
 class LaneStats:
@@ -155,7 +158,11 @@ def _merge(consumers: dict[str, ConsumerStats], member: dict[str, Any]) -> None:
 
 
 def _dispatch_state(dispatch: dict[bytes, bytes], now_ms: int) -> tuple[str, str]:
-    if int(float(dispatch.get(b"until", b"0"))) <= now_ms:
+    try:
+        until_ms = float(dispatch.get(b"until", b"0"))
+    except ValueError:
+        until_ms = 0.0
+    if not now_ms < until_ms < now_ms + _LONGEST_HOLD_MS:
         return "RUNNING", ""
     return _text(dispatch.get(b"state", b"RUNNING")), _text(dispatch.get(b"reason", b""))
 

@@ -1,7 +1,12 @@
 -- End emails that have expired and are in no open send; one row comes back for each.
 --   $1 email_ids uuid[]   $2 consumer text
-WITH locked AS (
-    SELECT id
+--
+-- An email that changed while this waited for its lock is left alone: it may be in a send that was not visible yet.
+WITH seen AS (
+    SELECT id, updated_at FROM email_send_log WHERE id = ANY ($1::uuid[])
+),
+locked AS (
+    SELECT id, updated_at
     FROM email_send_log
     WHERE id = ANY ($1::uuid[])
     ORDER BY id
@@ -12,6 +17,7 @@ expired AS (
     SET status = 'EXPIRED', last_error = coalesce(e.last_error || '; ', '') || 'expired before it was sent', message = NULL,
         next_attempt_at = NULL, ended_at = now(), updated_at = now()
     FROM locked l
+    JOIN seen ON seen.id = l.id AND seen.updated_at = l.updated_at
     WHERE e.id = l.id AND e.ended_at IS NULL AND e.expire_at <= now() AND e.status <> 'SENDING'
       AND NOT EXISTS (SELECT FROM email_send_members m JOIN email_sends s ON s.id = m.send_id
                       WHERE m.email_id = e.id AND s.state = 'OPEN')

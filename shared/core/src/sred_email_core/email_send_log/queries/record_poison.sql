@@ -1,14 +1,19 @@
 -- Give up an email whose entry killed one owner after the other; a row comes back if it is a dead letter now.
 --   $1 email_id uuid   $2 error text   $3 consumer text
 --
--- Not if it is in an open send: then the send decides. Content is not read.
-WITH locked AS (
-    SELECT id FROM email_send_log WHERE id = $1::uuid FOR UPDATE
+-- Not if it is in an open send: then the send decides. Nor if it changed while this waited for its lock: it may be in one
+-- that was not visible yet. Content is not read.
+WITH seen AS (
+    SELECT id, updated_at FROM email_send_log WHERE id = $1::uuid
+),
+locked AS (
+    SELECT id, updated_at FROM email_send_log WHERE id = $1::uuid FOR UPDATE
 ),
 given_up AS (
     UPDATE email_send_log e
     SET status = 'FAILED', last_error = $2::text, next_attempt_at = NULL, ended_at = now(), updated_at = now()
     FROM locked l
+    JOIN seen ON seen.updated_at = l.updated_at
     WHERE e.id = l.id AND e.ended_at IS NULL AND e.status <> 'SENDING'
       AND NOT EXISTS (SELECT FROM email_send_members m JOIN email_sends s ON s.id = m.send_id
                       WHERE m.email_id = e.id AND s.state = 'OPEN')
