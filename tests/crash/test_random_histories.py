@@ -9,15 +9,24 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from structlog.testing import capture_logs
 
-from crash.points.history import FAILURES, History
+from crash.points.checks import check_logs
+from crash.points.failures import FAILURES
+from crash.points.history import History
 from crash.points.system import System
 from sred_email_core.postgres import open_pool
 from sred_email_core.redis_connection import open_redis
@@ -31,10 +40,14 @@ from support.time_passes import Clock, take_over_time
 T = TypeVar("T")
 
 DEEP = os.environ.get("SRED_EMAIL_TEST_DEPTH") == "deep"
-EXAMPLES, STEPS = (2000, 80) if DEEP else (100, 50)
+EXAMPLES, STEPS = (2000, 60) if DEEP else (150, 30)
+MOST_EMAILS = 12
+"""In a history: a few to which much happens."""
 
 _consumers = st.integers(0, 1)
 _moments = st.sampled_from(list(Moment))
+_kinds = st.sampled_from(["plain", "plain", "low", "expiring", "attached"])
+_failures = st.lists(st.tuples(st.sampled_from(list(FAILURES)), st.integers(1, 3)), min_size=1, max_size=3)
 _which = st.integers(0, 99)
 _steps = st.integers(1, 9)
 
@@ -53,21 +66,19 @@ class Histories(RuleBasedStateMachine):
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run(work)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(kinds=st.lists(_kinds, min_size=1, max_size=3))
+    def begin(self, kinds: list[str]) -> None:
         async def begin() -> None:
             await self._system.begin_anew()
             self.history = History(self._system)
+            await self.history.send(kinds)
 
         self._do(begin())
 
-    @rule(kind=st.sampled_from(["plain", "low", "expiring", "attached"]), count=st.integers(1, 4))
-    def send(self, kind: str, count: int) -> None:
-        self._do(self.history.send(kind, count))
-
-    @rule()
-    def send_several(self) -> None:
-        self._do(self.history.send("plain", 3))
+    @precondition(lambda self: len(self.history.told.requests) < MOST_EMAILS)
+    @rule(kinds=st.lists(_kinds, min_size=1, max_size=3))
+    def send(self, kinds: list[str]) -> None:
+        self._do(self.history.send(kinds))
 
     @precondition(lambda self: self.history.told.requests)
     @rule(which=_which)
@@ -88,16 +99,13 @@ class Histories(RuleBasedStateMachine):
     def work(self, consumer: int) -> None:
         self._do(self.history.work(consumer))
 
-    @rule(consumer=_consumers, seconds=st.sampled_from([1, 8, 31]))
-    def work_later(self, consumer: int, seconds: float) -> None:
-        self._do(self.history.pass_time(seconds))
-        self._do(self.history.work(consumer))
+    @rule(rounds=st.integers(1, 4), seconds=st.sampled_from([1, 8, 31]))
+    def be_busy(self, rounds: int, seconds: float) -> None:
+        self._do(self.history.be_busy(rounds, seconds))
 
-    @rule()
-    def work_after_claim_idle(self) -> None:
-        self._do(self.history.pass_time(CLAIM_IDLE_S + 1))
-        for consumer in (0, 1):
-            self._do(self.history.work(consumer))
+    @rule(seconds=st.sampled_from([CLAIM_IDLE_S + 1, 700]))
+    def recover(self, seconds: float) -> None:
+        self._do(self.history.be_busy(2, seconds))
 
     @rule()
     def reconcile(self) -> None:
@@ -110,6 +118,10 @@ class Histories(RuleBasedStateMachine):
     @rule(process=st.integers(0, 2), steps=_steps, moment=_moments)
     def crash(self, process: int, steps: int, moment: Moment) -> None:
         self.history.doom(process, steps, moment, Fate.DIES)
+
+    @rule(deaths=st.integers(2, 6), steps=_steps, moment=_moments)
+    def die_again_and_again(self, deaths: int, steps: int, moment: Moment) -> None:
+        self._do(self.history.die_again_and_again(deaths, steps, moment))
 
     @rule(consumer=_consumers, steps=_steps, moment=_moments)
     def stop(self, consumer: int, steps: int, moment: Moment) -> None:
@@ -136,16 +148,23 @@ class Histories(RuleBasedStateMachine):
         events = {"flush": self.history.flush, "keep": self.history.keep, "fail over": self.history.fail_over}
         self._do(events[event]())
 
-    @rule(failure=st.sampled_from(list(FAILURES)), times=st.integers(1, 4))
-    def provider_fails(self, failure: str, times: int) -> None:
-        self._do(self.history.fail(failure, times))
-
-    @rule(failure=st.sampled_from(list(FAILURES)), consumer=_consumers)
-    def provider_fails_at_once(self, failure: str, consumer: int) -> None:
-        self._do(self.history.fail(failure, 1))
+    @precondition(lambda self: len(self.history.told.requests) < MOST_EMAILS)
+    @rule(kinds=st.lists(_kinds, min_size=1, max_size=3), failures=_failures, consumer=_consumers)
+    def send_into_trouble(self, kinds: list[str], failures: list[tuple[str, int]], consumer: int) -> None:
+        self._do(self.history.fail(failures))
+        self._do(self.history.send(kinds))
         self._do(self.history.work(consumer))
 
-    @rule(seconds=st.sampled_from([61, 700, 3700, 30000, 86400]))
+    @rule(failures=_failures)
+    def provider_fails(self, failures: list[tuple[str, int]]) -> None:
+        self._do(self.history.fail(failures))
+
+    @rule(failures=_failures)
+    def provider_fails_while_they_work(self, failures: list[tuple[str, int]]) -> None:
+        self._do(self.history.fail(failures))
+        self._do(self.history.be_busy(len(failures), 8))
+
+    @rule(seconds=st.sampled_from([3700, 30000, 86400]))
     def time_passes(self, seconds: float) -> None:
         self._do(self.history.pass_time(seconds))
 
@@ -160,8 +179,7 @@ class Histories(RuleBasedStateMachine):
                 self._seen.update({"histories": 1, "crashes": self.history.deaths})
         finally:
             self._captured.__exit__(None, None, None)
-        errors = [entry for entry in self._logs if entry["log_level"] in {"error", "critical"}]
-        assert not errors, f"bugs were logged: {errors}"
+        check_logs(self._logs)
 
     @staticmethod
     def _one_of(subjects: list[str], which: int) -> str:
@@ -191,8 +209,8 @@ def test_whatever_happens_each_email_ends_and_is_delivered_once_at_most(
         system = loop.run(world.__aenter__())
         seen: Counter[str] = Counter()
         try:
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
-                lambda: Histories(loop, system, seen),
+            run_state_machine_as_test(
+                cast("type[Histories]", lambda: Histories(loop, system, seen)),  # it calls whatever it is given
                 settings=settings(
                     max_examples=EXAMPLES,
                     stateful_step_count=STEPS,
@@ -203,7 +221,7 @@ def test_whatever_happens_each_email_ends_and_is_delivered_once_at_most(
                 ),
             )
         finally:
+            print(f"\n{dict(seen)}")  # noqa: T201 - the numbers are the result
             loop.run(world.__aexit__(None, None, None))
-    print(f"\n{dict(seen)}")  # noqa: T201 - the numbers are the result
     assert seen["histories"]
     assert seen["SUCCESS"]

@@ -29,7 +29,7 @@ for lane = 1, 3 do
     end
   end
 end
-for _, field in ipairs({'until', 'set'}) do
+for _, field in ipairs({'until', 'set', 'served_since'}) do
   local at = redis.call('HGET', KEYS[6], field)
   if at then
     redis.call('HSET', KEYS[6], field, tonumber(at) - ms)
@@ -91,6 +91,8 @@ class PassingTime:
 
     def __init__(self, pool: asyncpg.Pool, redis: Redis, keys: QueueKeys, clock: Clock) -> None:
         self._pool = pool
+        self._redis = redis
+        self._consumers = keys.consumers
         self._keys = [*keys.streams, keys.retry, keys.consumers, keys.dispatch, keys.grants]
         self._older_in_redis = redis.register_script(_OLDER_IN_REDIS)
         self._older_in_postgres = ""
@@ -106,4 +108,7 @@ class PassingTime:
             )
         await self._pool.execute(self._older_in_postgres % {"s": seconds})
         await self._older_in_redis(keys=self._keys, args=[round(seconds * 1000), GROUP])
+        if await self._redis.zcard(self._consumers):  # a consumer that is none was heard all the time: Redis was there
+            seconds_now, micros = await self._redis.time()
+            await self._redis.zadd(self._consumers, {"heard": int(seconds_now) * 1000 + int(micros) // 1000})
         self._clock.ahead_s += seconds

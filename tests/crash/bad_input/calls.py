@@ -40,10 +40,11 @@ class Caller:
         try:
             return await rpc(data, timeout=30)
         except grpc.aio.AioRpcError as e:
-            assert e.code().name in allowed, f"{e.code().name}: {e.details()}"
-            status = rpc_status.from_call(cast("grpc.Call", e))
-            assert status is not None, "a refusal without its details"
-            return status
+            refusal = e
+        assert refusal.code().name in allowed, f"{refusal.code().name}: {refusal.details()}"
+        status = rpc_status.from_call(cast("grpc.Call", refusal))
+        assert status is not None, "a refusal without its details"
+        return status
 
     async def close(self) -> None:
         """Hang up."""
@@ -59,7 +60,7 @@ def bad_fields(status: Status) -> list[str]:
 def assert_tells_why(status: Status) -> None:
     """A refusal says what is wrong, and with which field."""
     assert status.message
-    assert code_pb2.Code.Name(status.code) in REFUSALS  # type: ignore[arg-type]
+    assert code_pb2.Code.Name(status.code) in REFUSALS
     if status.code == code_pb2.INVALID_ARGUMENT:
         assert bad_fields(status)
         assert all(bad_fields(status))

@@ -14,14 +14,13 @@ from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import PostgresServer, ValkeyServer
 from sred_email_local.sandbox.provider import Options
 from sred_email_local.sandbox.server import SandboxServer
-from support.world import Service, World
-
-RUNS_INTO_WHAT_WE_PUT_THERE = frozenset({"redis_refuses"})
-"""Errors that are no bugs: somebody has to mend Redis."""
+from support.world import World
 
 
 @asynccontextmanager
-async def lasting_world(folder: Path, name: str, postgres: PostgresServer, valkey: ValkeyServer) -> AsyncIterator[World]:
+async def lasting_world(
+    folder: Path, name: str, postgres: PostgresServer, valkey: ValkeyServer
+) -> AsyncIterator[World]:
     """A database of this name, an empty Redis, a provider; no process is started yet."""
     connection = await asyncpg.connect(postgres.dsn)
     await connection.execute(f"CREATE DATABASE {name}")
@@ -38,15 +37,31 @@ async def lasting_world(folder: Path, name: str, postgres: PostgresServer, valke
     await connection.close()
 
 
-def logged(service: Service, *levels: str) -> list[dict[str, Any]]:
-    """What a service has logged at these levels."""
-    lines = [json.loads(line) for line in service.process.log.read_text().splitlines() if line.startswith("{")]
-    return [line for line in lines if line["level"] in levels]
+class Logs:
+    """What the services of a world have logged as errors."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._read: dict[str, int] = {}
+
+    def new_errors(self) -> list[dict[str, Any]]:
+        """Those since the last time."""
+        errors = []
+        for service in self._world.services:
+            lines = service.process.log.read_text().splitlines()
+            new = lines[self._read.get(service.process.name, 0) :]
+            self._read[service.process.name] = len(lines)
+            errors += [
+                line for line in map(json.loads, filter(_is_json, new)) if line["level"] in {"error", "critical"}
+            ]
+        return errors
+
+    def assert_all_is_well(self) -> None:
+        """The services live, and have met no bug since the last time."""
+        for service in self._world.services:
+            assert service.process.alive, service.process.log_tail()
+        assert not (errors := self.new_errors()), errors
 
 
-def assert_well(*services: Service) -> None:
-    """These services live, and have met no bug."""
-    for service in services:
-        assert service.process.alive, service.process.log_tail()
-        bugs = [line for line in logged(service, "error", "critical") if line["event"] not in RUNS_INTO_WHAT_WE_PUT_THERE]
-        assert not bugs, bugs
+def _is_json(line: str) -> bool:
+    return line.startswith("{")

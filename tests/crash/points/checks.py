@@ -1,7 +1,7 @@
 """What must hold when the system has come to rest, whatever happened before."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,17 @@ async def check_at_rest(system: System) -> Mapping[str, AtRest]:
     faults += await _faults_of_dead_letters(system)
     assert not faults, "\n".join(faults)
     return {r["subject"]: AtRest(r["status"], deliveries.get(r["subject"], 0), r["reason"]) for r in rows}
+
+
+def check_logs(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Look for bugs in what was logged.
+
+    Raises:
+        AssertionError: There are errors. That a group is gone again while it was being made is none.
+    """
+    errors = [entry for entry in entries if entry["log_level"] in {"error", "critical"}]
+    bugs = [entry for entry in errors if "NOGROUP" not in entry.get("reason", "")]
+    assert not bugs, f"bugs were logged: {bugs}"
 
 
 def _faults_of(row: "asyncpg.Record", deliveries: int) -> list[str]:

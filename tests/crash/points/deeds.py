@@ -43,6 +43,14 @@ async def reclaim(system: System, dying: Dying) -> None:
         pass
 
 
+async def reclaim_as_the_only_one(system: System, dying: Dying) -> None:
+    """A consumer finds that nobody was heard for long, gives the others a moment, and reclaims what they had."""
+    consumer = dying.start_consumer()
+    await system.look_after(consumer)
+    await system.pass_time(11, consumer.process.name)
+    await system.work(consumer)
+
+
 async def replay(_: System, dying: Dying) -> None:
     """An operator replays all dead letters."""
     consumer = dying.start_consumer()
@@ -61,6 +69,15 @@ async def reconcile(system: System, dying: Dying) -> None:
 async def cancel(system: System, dying: Dying) -> None:
     """An ingress cancels an email."""
     await system.cancel(dying.start_ingress(), "one")
+
+
+async def cancel_in_vain(system: System, dying: Dying) -> None:
+    """An ingress does not cancel an email of which something may have been sent."""
+    try:
+        await system.cancel(dying.start_ingress(), "one")
+    except NotCancellableError:
+        return
+    raise AssertionError("an email was cancelled that may have been accepted")
 
 
 async def shut_down_before_the_claim(system: System, dying: Dying) -> None:

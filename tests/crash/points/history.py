@@ -1,12 +1,13 @@
 """What happens to a system over time, one event after the other, and what its callers were told."""
 
-import re
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from crash.points.checks import AtRest, check_at_rest
+from crash.points.failures import FAILURES, REFUSALS, UNKNOWN
 from crash.points.system import System
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
@@ -18,9 +19,8 @@ from sred_email_core.errors import (
     RetryLaterError,
 )
 from sred_email_ingress.dispatch import Acceptance
-from sred_email_local.sandbox.rules import Action, Rule
 from support.crash_steps import Crashed, Fate, InProcess, Moment, Stopped
-from support.in_process import Consumer, Ingress
+from support.in_process import CLAIM_IDLE_S, Consumer
 from support.world import email_request
 
 T = TypeVar("T")
@@ -29,28 +29,6 @@ _PATIENCE_S = 0.05
 """For what can't get on because an engine is away."""
 _HOUR_S = 3600.0
 _HORIZON_S = 82800.0
-
-
-def _answer(status: int, name: str, **headers: str) -> Rule:
-    return Rule(status=status, name=name, message=f"It says {status}.", headers=headers)
-
-
-FAILURES = {
-    "rate limit": _answer(429, "rate_limit_exceeded", **{"retry-after": "7"}),
-    "quota": _answer(429, "daily_quota_exceeded", **{"retry-after": "600"}),
-    "bad key": _answer(401, "invalid_api_key"),
-    "account": _answer(403, "invalid_access"),
-    "domain": _answer(403, "validation_error"),
-    "refused": _answer(422, "validation_error"),
-    "refused within a batch": Rule(action=Action.REJECT, subject=re.compile("[02468]$"), status=422, name="validation_error"),
-    "error": _answer(500, "internal_server_error"),
-    "reset": Rule(action=Action.RESET),
-    "accepted, then an error": Rule(action=Action.ACCEPT_THEN_500),
-    "accepted, then a reset": Rule(action=Action.ACCEPT_THEN_RESET),
-    "accepted, then no answer": Rule(action=Action.ACCEPT_THEN_HANG),
-}
-_REFUSALS = {"refused", "refused within a batch"}
-_UNKNOWN = {"error", "reset", "accepted, then an error", "accepted, then a reset", "accepted, then no answer"}
 
 
 @dataclass(slots=True)
@@ -77,12 +55,12 @@ class History:
         self.deaths = 0
         self._ingress = system.ingress()
         self._consumers = [system.consumer(), system.consumer(slots=1)]
-        self._kept: dict[bytes, bytes] | None = None
+        self._kept: dict[bytes | str, bytes] | None = None
 
-    async def send(self, kind: str, count: int) -> None:
+    async def send(self, kinds: Sequence[str]) -> None:
         """Call SendEmail for several emails at once."""
         first = len(self.told.requests)
-        requests = [_request(kind, f"{kind} {number}") for number in range(first, first + count)]
+        requests = [_request(kind, f"{kind} {number}") for number, kind in enumerate(kinds, first)]
         self.told.requests.update({request.inline.subject: request for request in requests})
         await self._call(requests)
 
@@ -103,8 +81,10 @@ class History:
     async def cancel(self, subject: str) -> None:
         """Call CancelEmail."""
         told = await self._as_ingress(_outcome(self._ingress.parts.cancellation.cancel(self.system.answered[subject])))
-        assert told is None or not isinstance(told, EmailDispatchError) or isinstance(
-            told, NotCancellableError | RetryLaterError
+        assert (
+            told is None
+            or not isinstance(told, EmailDispatchError)
+            or isinstance(told, NotCancellableError | RetryLaterError)
         ), f"{subject}: {told}"
         if told is not None and not isinstance(told, EmailDispatchError):
             self.told.cancelled.add(subject)
@@ -146,12 +126,24 @@ class History:
         consumer = self._consumers[number]
         if consumer.process.stopped:
             return
-        try:
+        with suppress(Stopped, Crashed):
             await consumer.process.run(_outcome(_leave(consumer)))
-        except (Stopped, Crashed):
-            pass
         await consumer.process.kill()
         self._restart(number, died=False)
+
+    async def be_busy(self, rounds: int, seconds: float) -> None:
+        """Both consumers work, again and again, with some time between."""
+        for _ in range(rounds):
+            await self.pass_time(seconds)
+            for number in range(len(self._consumers)):
+                await self.work(number)
+
+    async def die_again_and_again(self, deaths: int, steps: int, moment: Moment) -> None:
+        """A consumer dies of its work, and so does the one that is started after it."""
+        for _ in range(deaths):
+            self.doom(0, steps, moment, Fate.DIES)
+            await self.work(0)
+            await self.pass_time(CLAIM_IDLE_S + 1)
 
     async def kill(self, number: int) -> None:
         """SIGKILL of a consumer."""
@@ -195,8 +187,8 @@ class History:
 
     async def keep(self) -> None:
         """A replica of Redis has everything that there is now."""
-        keys = await self.system.redis.keys("*")
-        self._kept = {key: await self.system.redis.dump(key) for key in keys}
+        kept = {key: await self.system.redis.dump(key) for key in await self.system.redis.keys("*")}
+        self._kept = {key: value for key, value in kept.items() if value is not None}
 
     async def fail_over(self) -> None:
         """The replica is promoted: what was written since is lost."""
@@ -206,18 +198,20 @@ class History:
                 await self.system.redis.restore(key, 0, value)
             await self.system.redis.delete(self.system.keys.epoch)  # it is another Redis, which its id would tell
 
-    async def fail(self, failure: str, times: int) -> None:
-        """The provider fails so many times."""
-        self.failures.add(failure)
-        self.system.rules(replace(FAILURES[failure], times=times))
+    async def fail(self, failures: Sequence[tuple[str, int]]) -> None:
+        """The provider fails in these ways, one after the other, each so many times."""
+        self.failures.update(failure for failure, _ in failures)
+        self.system.rules(*(replace(FAILURES[failure], times=times) for failure, times in failures))
 
     async def pass_time(self, seconds: float) -> None:
         """Time passes. Nobody is stopped for so long that the provider forgets what it was asked."""
         if any(consumer.process.stopped for consumer in self._consumers):
             seconds = min(seconds, _HOUR_S)
-        redis_is_away = self.system.connections.redis_engine.away
-        alive = [c for c in self._consumers if not c.process.stopped and not redis_is_away]
-        await self.system.pass_time(seconds, alive)
+        alive = [c.process.name for c in self._consumers if not c.process.stopped]
+        if alive and not self.system.connections.redis_engine.away:
+            await self.system.pass_time(seconds, *alive)
+        else:
+            await self.system.time_passes(seconds)
 
     def check_now(self) -> None:
         """What must hold at any time."""
@@ -242,7 +236,9 @@ class History:
         for subject, at_rest in ended.items():
             assert at_rest.status in self._may_end_as(subject), f"{subject} ended as {at_rest}"
             assert at_rest.reason is None or at_rest.reason in self._may_be_given_up_for(), f"{subject}: {at_rest}"
-            assert subject not in self.told.cancelled or at_rest == AtRest("CANCELLED", 0, None), f"{subject}: {at_rest}"
+            assert subject not in self.told.cancelled or at_rest == AtRest("CANCELLED", 0, None), (
+                f"{subject}: {at_rest}"
+            )
         return Counter(at_rest.reason or at_rest.status for at_rest in ended.values())
 
     @property
@@ -255,9 +251,9 @@ class History:
 
     def _may_be_given_up_for(self) -> set[str]:
         reasons = set()
-        if self.failures & _REFUSALS:
+        if self.failures & REFUSALS:
             reasons |= {"REJECTED", "OUTCOME_UNKNOWN"}
-        if self.failures & _UNKNOWN:
+        if self.failures & UNKNOWN:
             reasons.add("ATTEMPTS_EXHAUSTED")
         if self._passed_s >= _HORIZON_S or self.deaths:
             reasons |= {"OUTCOME_UNKNOWN", "POISON"}

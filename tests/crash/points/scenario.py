@@ -52,13 +52,16 @@ class Scenario:
         before: Brings the situation about.
         during: What the process does that dies.
         after: What others do then, before all comes to rest.
-        ends: What may become of each email, by subject.
+        ends: What becomes of each email, by subject, where nothing happens to the process; then what else may where
+            something does.
         optional: Emails that may not be in the log in the end: nobody was told that they were accepted.
+        mended: Where something happens to the process, the reconciler mends it; else consumers put it right alone.
     """
 
     name: str
     during: Deed
     before: Situation = nothing
     after: Situation = nothing
-    ends: Mapping[str, frozenset[AtRest]] = field(default_factory=dict)
+    ends: Mapping[str, tuple[AtRest, ...]] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    mended: bool = False

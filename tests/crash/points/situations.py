@@ -59,7 +59,7 @@ def delivered(first: Situation, *, passing_s: float = DUE_S) -> Situation:
     async def deliver(system: System) -> None:
         await first(system)
         await system.deliver(system.consumer(slots=1))
-        await system.time_passes(passing_s)
+        await system.pass_time(passing_s)
 
     return deliver
 
@@ -69,19 +69,19 @@ def later(first: Situation, seconds: float) -> Situation:
 
     async def wait(system: System) -> None:
         await first(system)
-        await system.time_passes(seconds)
+        await system.pass_time(seconds)
 
     return wait
 
 
-def orphaned(step: str) -> Situation:
-    """An email whose consumer died after a step, long ago."""
+def orphaned(step: str, *, bystander: bool = True) -> Situation:
+    """An email whose consumer died after a step, long ago, and maybe nobody was there since then."""
 
     async def die(system: System) -> None:
         await accept(system)
         with suppress(Crashed):
             await system.deliver(system.consumer(Point(step, Moment.AFTER)))
-        await system.time_passes(CLAIM_IDLE_S + 1)
+        await (system.pass_time if bystander else system.time_passes)(CLAIM_IDLE_S + 1)
 
     return die
 
@@ -99,7 +99,7 @@ def deadly(first: Situation, *steps: str, deaths: int = MAX_DELIVERIES) -> Situa
                 while await system.deliver(consumer):
                     pass
             assert consumer.process.dead, f"nobody died of {step}: {consumer.process.steps}"
-            await system.time_passes(CLAIM_IDLE_S + 1)
+            await system.pass_time(CLAIM_IDLE_S + 1)
         await system.look_after(system.consumer())
 
     return die_again_and_again
@@ -140,7 +140,7 @@ def buried(first: Situation, rule: Rule, *, attempts: int = 1) -> Situation:
         consumer = system.consumer(slots=1)
         for _ in range(attempts):
             await system.deliver(consumer)
-            await system.time_passes(DUE_S)
+            await system.pass_time(DUE_S)
         system.rules()
         assert await system.pool.fetchval("SELECT count(*) FROM email_dead_letters"), "nothing was given up"
 
@@ -166,7 +166,7 @@ async def one_of_each(system: System) -> None:
     await system.send(ingress, "waiting")
     system.rules()
     await system.redis.flushall()
-    await system.time_passes(CLAIM_IDLE_S + 1)
+    await system.pass_time(CLAIM_IDLE_S + 1)
 
 
 async def malformed(system: System) -> None:

@@ -24,6 +24,7 @@ from support.in_process import Connections, Consumer, Ingress, build_consumer, b
 from support.time_passes import Clock, PassingTime
 from support.world import API_KEY, email_request
 
+BYSTANDER = "bystander"
 _MOST_ROUNDS = 16
 
 
@@ -152,32 +153,42 @@ class System:
         """Make the provider fail."""
         self.provider.rules.replace(rules)
 
-    async def pass_time(self, seconds: float, alive: Sequence[Consumer] = ()) -> None:
-        """Let time pass, in which some consumers went on to give signs of life."""
-        await self.time_passes(seconds)
-        if alive:
-            now_s, now_us = await self.redis.time()
-            beat = now_s * 1000 + now_us // 1000
-            await self.redis.zadd(self.keys.consumers, {consumer.process.name: beat for consumer in alive})
+    async def pass_time(self, seconds: float, *alive: str) -> None:
+        """Let time pass.
 
-    async def come_to_rest(self, consumers: Sequence[Consumer] = (), ingress: Ingress | None = None) -> None:
+        Args:
+            seconds: How long.
+            alive: Consumers that went on to give signs of life; none: one that has nothing to do.
+        """
+        await self.time_passes(seconds)
+        now_s, now_us = await self.redis.time()
+        beat = now_s * 1000 + now_us // 1000
+        await self.redis.zadd(self.keys.consumers, dict.fromkeys(alive or (BYSTANDER,), beat))
+
+    async def come_to_rest(
+        self, consumers: Sequence[Consumer] = (), ingress: Ingress | None = None, *, unaided: bool = False
+    ) -> None:
         """Let processes work, and time pass, until nothing is open any more; give up after some hours.
 
         Args:
             consumers: Those that work; none: a fresh one.
             ingress: The one that reconciles; None: a fresh one.
+            unaided: Nobody reconciles until it has come to rest.
         """
         ingress = ingress or self.ingress()
         consumers = consumers or [self.consumer(slots=1)]
+        names = [consumer.process.name for consumer in consumers]
         for number in range(_MOST_ROUNDS):
-            if number:
+            if number and not unaided:
                 await self.reconcile(ingress)
             for consumer in consumers:
                 await self.work(consumer)
             if await self._is_quiet():
                 break
-            await self.pass_time(61 if number < _MOST_ROUNDS // 2 else 3700, consumers)
-        await self.pass_time(timedelta(minutes=5).total_seconds(), consumers)
+            await self.pass_time(61 if number < _MOST_ROUNDS // 2 else 3700, *names)
+        else:
+            assert not unaided, f"without the reconciler it does not come to rest: {await self.counts_in_redis()}"
+        await self.pass_time(timedelta(minutes=5).total_seconds(), *names)
         await self.reconcile(ingress)  # what has ended stays so
         for consumer in consumers:
             await self.work(consumer)

@@ -31,6 +31,7 @@ async def left_behind(queue: Queue, *lanes: Lane) -> list[Entry]:
     """Entries whose consumer died two minutes ago, right after it had taken them."""
     entries = await queue.taken(*lanes, consumer=DEAD)
     await queue.fall_silent(DEAD, 2 * MINUTE)
+    await queue.fall_silent(OTHER, timedelta())  # somebody was heard all the time
     await queue.grow_old(*entries, by=2 * MINUTE)
     return entries
 
@@ -66,6 +67,27 @@ async def test_what_was_taken_a_moment_ago_is_left_to_its_consumer_though_it_is_
     assert await queue.pending(Lane.NORMAL) == {entry.entry_id: DEAD}
 
 
+async def test_hazard_9_after_an_outage_of_redis_consumers_get_a_moment_to_be_heard_again(queue: Queue) -> None:
+    (entry,) = await queue.taken(Lane.NORMAL)
+    await queue.grow_old(entry, by=2 * MINUTE)
+    for consumer in (ME, OTHER):
+        await queue.fall_silent(consumer, 2 * MINUTE)
+    assert await reclaim(queue) == ("", 0)
+    await queue.take()  # a sign of life
+    await queue.redis.hincrby(queue.keys.dispatch, "served_since", -10_000)
+    assert await reclaim(queue) == ("", 0)
+    assert await queue.pending(Lane.NORMAL) == {entry.entry_id: ME}
+
+
+async def test_hazard_9_who_is_not_heard_again_after_an_outage_of_redis_has_died(queue: Queue) -> None:
+    (entry,) = await left_behind(queue, Lane.NORMAL)
+    await queue.fall_silent(OTHER, 2 * MINUTE)
+    assert await reclaim(queue) == ("", 0)
+    await queue.redis.hincrby(queue.keys.dispatch, "served_since", -10_000)
+    assert await reclaim(queue) == ("", 1)
+    assert await queue.deaths(entry) == 1
+
+
 async def test_an_owner_that_never_gave_a_sign_of_life_is_dead(queue: Queue) -> None:
     (entry,) = await left_behind(queue, Lane.NORMAL)
     await queue.redis.delete(queue.keys.consumers)
@@ -95,6 +117,7 @@ async def test_taking_and_reclaiming_are_signs_of_life(queue: Queue) -> None:
 
 async def test_hazard_9_each_death_counts_once(queue: Queue) -> None:
     (entry,) = await queue.taken(Lane.NORMAL, consumer="c0")
+    await queue.fall_silent(OTHER, timedelta())  # somebody was heard all the time
     for deaths in range(1, 4):
         await queue.fall_silent(f"c{deaths - 1}", HOUR)
         await queue.grow_old(entry, by=2 * MINUTE)

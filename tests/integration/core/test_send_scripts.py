@@ -123,14 +123,15 @@ async def test_forgetting_a_send_leaves_emails_that_are_elsewhere(queue: Queue) 
 
 
 async def test_a_send_that_can_not_be_repeated_yet_is_due_later_or_sooner(queue: Queue) -> None:
-    await queue.park_send("a")
-    assert (await queue.take()).repeats == ["a"]
-    await queue.scripts.postpone("a", SECONDS_30)
-    due = await queue.due_in("a")
+    first = new_id()
+    await queue.park_send(first)
+    assert (await queue.take()).repeats == [first]
+    await queue.scripts.postpone(first, SECONDS_30)
+    due = await queue.due_in(first)
     assert due is not None
     assert timedelta(seconds=25) < due <= SECONDS_30
-    await queue.scripts.postpone("a", NOW)
-    assert (await queue.take()).repeats == ["a"]
+    await queue.scripts.postpone(first, NOW)
+    assert (await queue.take()).repeats == [first]
 
 
 async def test_postponing_changes_nothing_of_what_is_no_waiting_send(queue: Queue) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import asyncpg
 from integration.core.log_builder import LogWorld
-from integration.core.queue_builder import Queue
+from integration.core.queue_builder import HOUR, NOW, Queue
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from sred.email.v1.stream_message_pb2 import EmailContent
+from sred_email_core.email_send_log.records import FailureAction
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.queue.epoch import Epoch
 from sred_email_core.queue.keys import Lane, QueueKeys
@@ -89,6 +90,27 @@ class RecoveryWorld:
         for email_id in email_ids:
             await self.log.change(email_id, "status = 'CANCELLED', ended_at = now(), message = NULL")
         await self.settle(*email_ids)
+
+    async def lose_entry(self, email_id: str) -> None:
+        """Delete the entry of an email, and leave its place."""
+        lane, entry_id = (await self.place(email_id)).split(":")[1:]
+        await self.redis.xdel(self.keys.stream(Lane(int(lane))), entry_id)
+
+    async def lose(self, email_id: str) -> None:
+        """Delete the entry of an email and its place."""
+        await self.lose_entry(email_id)
+        await self.redis.hdel(self.keys.places, email_id)
+
+    async def send_of_two(self, delay: timedelta = NOW) -> tuple[str, str]:
+        """Two emails in an open send that waits for its repeat, as the consumer leaves it."""
+        first, second = await self.published(2)
+        entries = await self.take(2)
+        claim = await self.log.claimed(first, second)
+        await self.log.fail(claim, FailureAction.RETRY, delay=delay)
+        await self.queue.park_send(first, *entries, delay=HOUR)
+        await self.settle()
+        assert await self.round() == {}
+        return first, second
 
     async def take(self, count: int = 1) -> list[Entry]:
         """Entries that a consumer holds."""

@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+import structlog
 from integration.core.log_builder import malformed
 from integration.ingress.recovery_world import RecoveryWorld
 
@@ -35,6 +36,18 @@ async def test_a_letter_whose_consumer_died_before_showing_it_is_shown(recovery:
     assert await rounds(recovery) == {Mended.LETTERS_SHOWN: 3}
     assert await recovery.shown() == letters
     assert await rounds(recovery) == {}
+
+
+async def test_a_letter_of_a_kind_of_another_version_holds_nobody_up(recovery: RecoveryWorld) -> None:
+    emails = await recovery.accept(3)
+    letters = [(await recovery.log.rejected(email_id))[1] for email_id in emails]
+    await recovery.log.change(emails[1], "kind = 'OF_TOMORROW'")
+    with structlog.testing.capture_logs() as logs:
+        assert (await rounds(recovery))[Mended.LETTERS_SHOWN] == 2
+    assert await recovery.shown() == [letters[0], letters[2]]
+    assert {str(entry.get("dead_letter_ids")) for entry in logs if entry["log_level"] == "error"} == {
+        f"['{letters[1]}']"
+    }
 
 
 async def test_a_letter_is_shown_as_the_consumer_shows_it(recovery: RecoveryWorld) -> None:

@@ -117,8 +117,10 @@ class DeadLetterService:
         elif standing is not None and standing.dead_letter is not None:
             letter = standing.dead_letter
             await self._show_entry(entry, letter.id, letter.reason, letter.error, named)
-        else:
+        elif standing is None or standing.ended:
             await self._scripts.finish(self._consumer, [Finished(entry.lane, entry.entry_id, email_id)])
+        else:  # it changed at this very moment: whoever takes the entry next, finds what it is now
+            await self._scripts.hand_back(self._consumer, [(entry.lane, entry.entry_id)])
 
     async def withdraw(self, dead_letter_ids: Sequence[str]) -> None:
         """Take letters that were resolved in the log out of the DLQ."""

@@ -104,7 +104,8 @@ class EmailDelivery:
                 )
         left = await self._with_content(passengers, stopping)
         while left:
-            left = await self._deliver_new(left, stopping)
+            once, again = _each_once(left)
+            left = [*await self._deliver_new(once, stopping), *again]
 
     async def deliver_repeat(self, first_email_id: str, alive: Collection[str], stopping: asyncio.Event) -> None:
         """Repeat a send that is due, with the same key and the same bytes.
@@ -216,6 +217,13 @@ class EmailDelivery:
         """Claim many sends in one statement; with each the time at which its lease was asked for."""
         asked_at_s = lease_clock()
         return [(claim, asked_at_s) for claim in await self._log.claim(sends)]
+
+
+def _each_once(passengers: Sequence[Passenger]) -> tuple[list[Passenger], list[Passenger]]:
+    """The first entry of each email, and further ones: they are put right when the first is settled."""
+    first: dict[str, Passenger] = {}
+    again = [p for p in passengers if first.setdefault(p.email.email_id, p) is not p]
+    return list(first.values()), again
 
 
 def _read(message: bytes | None) -> EmailContent | None:

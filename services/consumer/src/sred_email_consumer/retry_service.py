@@ -8,7 +8,7 @@ from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.keys import Lane
 from sred_email_core.queue.scripts import Finished, Parked, ParkedInSend, Promoted, QueueScripts
 
-MOST_PER_PROMOTION = 1000
+MOST_PER_PROMOTION = 200
 """Members of the retry set that one call looks at."""
 
 

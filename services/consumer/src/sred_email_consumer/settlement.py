@@ -86,10 +86,12 @@ class Settlement:
             batch=send.shape.endpoint == BATCH_ENDPOINT,
             jitter=random.random(),  # noqa: S311 - spreads load, keeps no secret
         )
-        await self._settle(send, failure.error, decision)
-        if decision.hold is not None:
+        settled = self._settle(send, failure.error, decision)
+        if decision.hold is None:
+            await settled
+        else:  # at once: every other slot, here and elsewhere, is about to meet the same
             hold = decision.hold
-            await persist(lambda: self._hold(hold))
+            await asyncio.gather(settled, persist(lambda: self._hold(hold)))
 
     async def give_up(self, send: ClaimedSend, error: str) -> None:
         """No request any more for a send that may have been accepted: its emails become dead letters."""
@@ -191,8 +193,7 @@ class Settlement:
         repeated = [(p.email.email_id, first) for p in passengers if not p.entry_id]
         if repeated:
             await persist(lambda: self._retries.finish_sends(repeated))
-        for passenger in passengers:
-            await self._release_one(passenger, delay, alone=alone)
+        await asyncio.gather(*(self._release_one(p, delay, alone=alone) for p in passengers))
 
     async def _release_one(self, passenger: Passenger, delay: timedelta, *, alone: bool) -> None:
         email = passenger.email
@@ -237,7 +238,7 @@ class Settlement:
             await persist(lambda: self._retries.finish_sends([(email.email_id, email.email_id)]))
 
     async def _hold(self, hold: Hold) -> None:
-        await self._retries.hold(hold.state, hold.reason, hold.duration)
+        await self._retries.hold(hold.state, mask_addresses(hold.reason), hold.duration)
         if hold.state != "RUNNING":
             log.warning(
                 "delivery_held",

@@ -1,5 +1,6 @@
 """Builds the ingress and runs it until it is asked to stop."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -12,13 +13,13 @@ from sred_email_core.email_send_log.migrate import SchemaCheck
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
-from sred_email_core.lifecycle import serve, stop_on_signals
+from sred_email_core.lifecycle import StopEvent, serve_and_drain, stop_on_signals
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.redis_connection import EvictionCheck, open_redis
 from sred_email_ingress.api import EmailDispatchServicer
-from sred_email_ingress.composition import Connections, compose
+from sred_email_ingress.composition import Connections, IngressParts, compose
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.recovery.composition import build_reconciler
 from sred_email_ingress.settings import IngressSettings
@@ -32,7 +33,7 @@ SERVICE = dispatch_service_pb2.DESCRIPTOR.services_by_name["EmailDispatchService
 
 
 async def run(settings: IngressSettings) -> None:
-    """Serve until SIGTERM or SIGINT; calls in progress finish first.
+    """Serve until SIGTERM or SIGINT; calls in progress finish first, unless that takes longer than the drain timeout.
 
     Raises:
         OSError: An address can't be listened on.
@@ -49,7 +50,7 @@ async def run(settings: IngressSettings) -> None:
         eviction = EvictionCheck(redis)
         await eviction.refuse_to_start()
         parts = compose(settings, Connections(pool, redis, runner), metrics)
-        stack.push_async_callback(parts.drain)
+        stack.push_async_callback(_drain, parts, stop, settings.drain_timeout)
         reconciler = build_reconciler(
             pool,
             runner,
@@ -81,9 +82,19 @@ async def run(settings: IngressSettings) -> None:
                 service_names=[SERVICE],
                 health=servicer,
                 grace=settings.drain_timeout,
+                stop=stop,
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
-        await serve([health, parts.backpressure, reconciler], stop)
+        await serve_and_drain([health, parts.backpressure, reconciler], stop, within=settings.drain_timeout)
         log.info("ingress_stopping")
     log.info("ingress_stopped")
+
+
+async def _drain(parts: IngressParts, stop: StopEvent, timeout: timedelta) -> None:
+    """Let what was flushed end; what does not in time is settled by the reconciler, as after a crash."""
+    try:
+        async with asyncio.timeout(stop.left_of(timeout).total_seconds()):
+            await parts.drain()
+    except TimeoutError:
+        log.warning("drain_broken_off", reason="the log or the queue does not answer in time")

@@ -132,6 +132,7 @@ class Backpressure:
             load = await self._queue.read()
         except QueueUnavailableError:
             self._in_doubt = True
+            self._memory = 0.0  # what a Redis that is away would have room for holds nobody up
             return None
         if load.in_flight < self._in_flight / 2:
             self._in_doubt = True  # delivered, or forgotten

@@ -16,6 +16,9 @@ from sred_email_ingress.recovery.rounds import RecoveryRounds
 
 log = structlog.get_logger(__name__)
 
+_PATIENCE_S = 1.0
+"""With a round that was cancelled: the driver waits for a server that hangs."""
+
 
 class Reconciler:
     """Does a round each interval, in the one process that has the lock.
@@ -53,7 +56,7 @@ class Reconciler:
         """Reconcile until ``stop`` is set."""
         try:
             while not await wait_for(stop, self._interval_s):
-                await self._try_round(stop)
+                await self._round_until(stop)
         finally:
             await self._lock.release()
 
@@ -68,6 +71,17 @@ class Reconciler:
             return await self._round(asyncio.Event())
         finally:
             await self._lock.release()
+
+    async def _round_until(self, stop: asyncio.Event) -> None:
+        """Do one round; a stop ends it wherever it is, since all of it is safe to repeat."""
+        going_on = asyncio.create_task(self._try_round(stop))
+        asked = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([going_on, asked], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            if going_on.cancel():
+                await asyncio.wait([going_on], timeout=_PATIENCE_S)
 
     async def _try_round(self, stop: asyncio.Event) -> None:
         try:
@@ -93,7 +107,8 @@ class Reconciler:
             try:
                 await self._rounds.run_once(mended, go_on)
             except (LogUnavailableError, QueueUnavailableError):
-                await self._consistency.run_once()  # a full Redis can still be counted
+                if self._reconciles:
+                    await self._consistency.run_once()  # a full Redis can still be counted
                 raise
             finally:
                 self._tell(mended)
@@ -101,7 +116,12 @@ class Reconciler:
         return +mended
 
     async def _hold(self) -> bool:
-        mine = await self._lock.hold()
+        try:
+            mine = await self._lock.hold()
+        except Exception:
+            self._consistency.leave()
+            self._reconciles = False  # another process may have it until it comes back
+            raise
         if mine and not self._reconciles:
             self._rounds.take_over()
         if self._reconciles and not mine:

@@ -35,7 +35,7 @@ from sred_email_core.errors import (
     StoppingServerError,
     UnstorableError,
 )
-from sred_email_core.lifecycle import wait_for
+from sred_email_core.lifecycle import StopEvent, wait_for
 from sred_email_core.settings import ListenAddress
 
 log = structlog.get_logger(__name__)
@@ -102,16 +102,22 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     It also knows how many calls are in progress, and refuses new ones once it drains.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: StopEvent | None = None) -> None:
+        """Prepare.
+
+        Args:
+            stop: New calls are refused from then on; None: once it drains.
+        """
+        self._stop = stop or StopEvent()
         self._in_progress = 0
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def drain(self, grace: timedelta) -> None:
-        """Refuse new calls, and wait until none is in progress; at most ``grace``."""
+        """Refuse new calls, and wait until none is in progress; at most ``grace``, since the stop if there was one."""
         self._draining = True
-        await wait_for(self._idle, grace.total_seconds())
+        await wait_for(self._idle, self._stop.left_of(grace).total_seconds())
         await asyncio.sleep(_LAST_ANSWERS_S)  # what was answered is on its way
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401 - any RPC's
@@ -155,7 +161,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _check(self, request: Message | _Unparseable, method: str) -> None:
-        if self._draining:
+        if self._draining or self._stop.is_set():
             raise StoppingServerError("this server is stopping: repeat the call on another")
         if isinstance(request, _Unparseable):
             violation = FieldViolation("request", f"is no message that {method} takes, or holds text that is no UTF-8")
@@ -170,6 +176,7 @@ async def running_grpc_server(
     service_names: Sequence[str],
     health: grpc_health.HealthServicer,
     grace: timedelta,
+    stop: StopEvent | None = None,
 ) -> AsyncIterator[None]:
     """Serve while the context is open; at its end calls in progress get ``grace`` to finish.
 
@@ -181,11 +188,12 @@ async def running_grpc_server(
         service_names: Full names, for reflection.
         health: Answers grpc.health.v1.
         grace: Of the shutdown.
+        stop: New calls are refused, and the grace begins, when it is set; None: at the end of the context.
 
     Raises:
         OSError: The address can't be listened on.
     """
-    interceptor = ErrorInterceptor()
+    interceptor = ErrorInterceptor(stop)
     server = grpc.aio.server(
         interceptors=[interceptor],
         options=[

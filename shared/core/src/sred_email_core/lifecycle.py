@@ -4,10 +4,35 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Coroutine, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
+import structlog
 import uvloop
+
+log = structlog.get_logger(__name__)
+
+_LEFT_BEHIND: list[asyncio.Task[None]] = []
+"""Loops that did not end in time: kept until the process ends."""
+
+
+class StopEvent(asyncio.Event):
+    """Set when the process is asked to stop; remembers since when."""
+
+    _since_s: float | None = None
+
+    def set(self) -> None:
+        """Ask to stop; the first time counts."""
+        if self._since_s is None:
+            self._since_s = time.monotonic()
+        super().set()
+
+    def left_of(self, span: timedelta) -> timedelta:
+        """What remains of a span that begins when it is set: all of it until then, and never less than nothing."""
+        gone_s = time.monotonic() - self._since_s if self._since_s is not None else 0.0
+        return max(span - timedelta(seconds=gone_s), timedelta())
 
 
 class Loop(Protocol):
@@ -36,9 +61,9 @@ def run_to_the_end(service: Coroutine[Any, Any, None]) -> None:
     uvloop.run(run())
 
 
-def stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> StopEvent:
     """An event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
+    stop = StopEvent()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -54,6 +79,26 @@ async def serve(loops: Sequence[Loop], stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         for loop in loops:
             group.create_task(loop.run(stop), name=type(loop).__name__)
+
+
+async def serve_and_drain(loops: Sequence[Loop], stop: StopEvent, *, within: timedelta) -> None:
+    """The same, but loops that have not ended ``within`` that time of the stop are left behind.
+
+    For loops whose work is safe to break off anywhere: a server that hangs must not hold up the end of the process.
+    """
+    serving = asyncio.create_task(serve(loops, stop))
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([serving, asked], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([serving], timeout=stop.left_of(within).total_seconds())
+    finally:
+        asked.cancel()
+        serving.cancel()
+    if serving.done():
+        await serving
+    else:
+        _LEFT_BEHIND.append(serving)
+        log.warning("loops_left_behind", reason="they did not end in time")
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 
@@ -93,7 +94,7 @@ class EmailStreamConsumer:
         suspect = not any(e.deaths >= _SUSPECT_DEATHS for entries in self._in_flight.values() for e in entries)
         taken = await self._scripts.take(self._name, replace(self._wish, slots=free, suspect=suspect))
         for email_id in taken.repeats:
-            self._start(self._delivery.deliver_repeat(email_id, taken.alive, self._stopping), ())
+            self._start(self._deliver_repeat(email_id, taken.alive), ())
         for entries in taken.requests:
             self._start(self._delivery.deliver_request(entries, self._stopping), entries)
         return taken
@@ -146,6 +147,15 @@ class EmailStreamConsumer:
             await wait_for(stop, wait_s)
         else:
             await _first_of(stop.wait(), self._doorbell.wait(wait_s))
+
+    async def _deliver_repeat(self, first_email_id: str, alive: frozenset[str]) -> None:
+        try:
+            await self._delivery.deliver_repeat(first_email_id, alive, self._stopping)
+        except StoppingError:
+            try:
+                await self._scripts.postpone(first_email_id, timedelta())  # another may repeat it at once
+            except QueueUnavailableError as e:
+                log.debug("postpone_failed", reason=str(e))  # it is due again after the claim idle time
 
     def _held(self) -> set[tuple[Lane, str]]:
         return {(entry.lane, entry.entry_id) for entries in self._in_flight.values() for entry in entries}

@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+import structlog
+
 from sred_email_core.email_send_log.recovery import FIRST_ID, LAST_ID, LOAD_EMAILS, OpenSend, RecoveryLog
-from sred_email_core.queue.codec import QueuedEmail
+from sred_email_core.queue.codec import QueuedEmail, encode
 from sred_email_core.queue.recovery_scripts import LostSend, OpenEmail, RecoveryScripts
 from sred_email_core.queue.scripts import QueueScripts
-from sred_email_ingress.recovery.passes import Mended, Step
+from sred_email_ingress.recovery.passes import Mended, Step, passing_over_failures
+
+log = structlog.get_logger(__name__)
 
 _PAGE = 5000
 """Open emails looked at in one step: with the default interval 100,000 take a little over three minutes."""
+_MOST_NAMED = 10
 
 
 class EmailPass:
@@ -55,19 +60,29 @@ class EmailPass:
     ) -> tuple[Counter[Mended], uuid.UUID | None]:
         """Look at a page of a span of ids; what was mended, and the id to go on from (None: the span is through)."""
         page = await self._log.open_page(after=after, until=until, older_than=older_than, size=_PAGE)
-        suspects = await self._queue.without_true_place(page.emails)
         mended: Counter[Mended] = Counter()
+        suspects: list[OpenEmail] = []
+        with passing_over_failures("open emails"):
+            suspects = await self._queue.without_true_place(page.emails)
+        unknown: list[str] = []
         for start in range(0, len(suspects), LOAD_EMAILS):
-            emails, sends = await self._log.load([e.email_id for e in suspects[start : start + LOAD_EMAILS]])
-            mended[Mended.PUBLISHED] += await self._publish(emails)
-            mended[Mended.PLACED_IN_SENDS] += await self._place(sends)
+            with passing_over_failures("lost emails"):
+                emails, sends = await self._log.load([e.email_id for e in suspects[start : start + LOAD_EMAILS]])
+                mended[Mended.PUBLISHED] += await self._publish(emails, unknown)
+                mended[Mended.PLACED_IN_SENDS] += await self._place(sends)
+        if unknown:
+            log.error("emails_not_publishable", emails=len(unknown), email_ids=unknown[:_MOST_NAMED])
         return mended, page.last_id
 
-    async def _publish(self, emails: Sequence[QueuedEmail]) -> int:
+    async def _publish(self, emails: Sequence[QueuedEmail], unknown: list[str]) -> int:
         lost = await self._queue.without_true_place([OpenEmail(email.email_id) for email in emails], forget=True)
         lost_ids = {email.email_id for email in lost}
         with self._putting_back(lost):
-            return await self._scripts.publish([email for email in emails if email.email_id in lost_ids])
+            wanted = [email for email in emails if email.email_id in lost_ids]
+            known = [email for email in wanted if _is_publishable(email)]
+            known_ids = {email.email_id for email in known}
+            unknown += [email.email_id for email in wanted if email.email_id not in known_ids]
+            return await self._scripts.publish(known)
 
     async def _place(self, sends: Sequence[OpenSend]) -> int:
         members = [OpenEmail(email_id, send.email_ids[0]) for send in sends for email_id in send.email_ids]
@@ -88,6 +103,15 @@ class EmailPass:
         yield
         self._lost += self._being_put_back
         self._being_put_back = 0
+
+
+def _is_publishable(email: QueuedEmail) -> bool:
+    """Whether this version can put it on a stream: another one may have accepted it, with a kind unknown here."""
+    try:
+        encode(email)
+    except ValueError:
+        return False
+    return True
 
 
 def first_id_of(at: datetime) -> uuid.UUID:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.queue.recovery_scripts import RecoveryScripts, WaitingIn
-from sred_email_ingress.recovery.passes import Mended, Step
+from sred_email_ingress.recovery.passes import Mended, Step, passing_over_failures
 
 _PLACES = 5000
 _LEFTOVERS = 250
@@ -28,8 +28,10 @@ class PlacePass:
     async def step(self, *, older_than: timedelta) -> Step:
         """Look at the next ones; see Pass."""
         page = await self._queue.scan_places(self._cursor, count=_PLACES)
-        gone: list[str | bytes] = [*await self._gone(page.ids, older_than), *page.others]
-        forgotten = await self._forget(gone, older_than) if gone else 0
+        forgotten = 0
+        with passing_over_failures("places"):
+            gone: list[str | bytes] = [*await self._gone(page.ids, older_than), *page.others]
+            forgotten = await self._forget(gone, older_than) if gone else 0
         self._cursor = page.cursor
         return Step(page.cursor == "0", Counter({Mended.PLACES_FORGOTTEN: forgotten}))
 
@@ -60,7 +62,10 @@ class LeftoverPass:
     async def step(self, *, older_than: timedelta) -> Step:
         """Look at the next ones; see Pass."""
         del older_than  # Redis alone shows that nothing would ever use them
-        self._cursor, dropped = await self._queue.drop_leftovers(self._where, self._cursor, count=_LEFTOVERS)
+        cursor, dropped = "0", 0  # where it fails, its cursor is not known, and the other ones come next
+        with passing_over_failures("leftovers"):
+            cursor, dropped = await self._queue.drop_leftovers(self._where, self._cursor, count=_LEFTOVERS)
+        self._cursor = cursor
         last = self._cursor == "0" and self._where is WaitingIn.PARKED
         if self._cursor == "0":
             self._where = WaitingIn.PARKED if self._where is WaitingIn.RETRY else WaitingIn.RETRY

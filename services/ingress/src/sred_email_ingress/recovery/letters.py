@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sred_email_core.email_send_log.recovery_letters import OpenLetter, RecoveryLetterLog, in_loads
 from sred_email_core.queue.letter_scripts import LetterScripts
-from sred_email_ingress.recovery.passes import Mended, Step
+from sred_email_ingress.recovery.passes import Mended, Step, passing_over_failures
 
 _PAGE = 500
 _ENTRIES = 20
@@ -30,15 +30,16 @@ class LetterPass:
         letters = await self._log.open_page(self._after, size=_PAGE)
         mended: Counter[Mended] = Counter()
         delivered = [letter.email_id for letter in letters if letter.delivered and letter.email_id is not None]
-        if delivered:
-            resolved = await self._log.resolve_delivered(delivered)
+        with passing_over_failures("letters of emails that were sent"):
+            resolved = await self._log.resolve_delivered(delivered) if delivered else []
             await self._dlq.remove(resolved)
             mended[Mended.LETTERS_RESOLVED] = len(resolved)
         for load in in_loads([letter for letter in letters if not letter.delivered]):
-            missing = {*await self._dlq.not_shown([str(letter.id) for letter in load])}
-            lost = [letter for letter in load if str(letter.id) in missing]
-            if lost:
-                mended[Mended.LETTERS_SHOWN] += await self._dlq.show(await self._log.load(lost))
+            with passing_over_failures("open letters"):
+                missing = {*await self._dlq.not_shown([str(letter.id) for letter in load])}
+                lost = [letter for letter in load if str(letter.id) in missing]
+                if lost:
+                    mended[Mended.LETTERS_SHOWN] += await self._dlq.show(await self._log.load(lost))
         self._after = letters[-1] if len(letters) == _PAGE else None
         return Step(self._after is None, mended)
 
@@ -64,11 +65,15 @@ class ShownPass:
         """Look at the next ones: at entries first, then at the index; see Pass."""
         del older_than  # a letter that was resolved is never open again
         if not self._entries_seen:
-            mended = await self._adopt()
+            mended, self._entries_seen = 0, True  # where it fails, the index comes next
+            with passing_over_failures("entries of the DLQ"):
+                mended = await self._adopt()
             return Step(last=False, mended=Counter({Mended.LETTERS_INDEXED: mended}))
         page = await self._dlq.scan(self._cursor, count=_PAGE)
-        resolved = await self._log.resolved(page.ids) if page.ids else []
-        removed = await self._dlq.remove([*resolved, *page.others])
+        removed = 0
+        with passing_over_failures("letters in the DLQ"):
+            resolved = await self._log.resolved(page.ids) if page.ids else []
+            removed = await self._dlq.remove([*resolved, *page.others])
         self._cursor = page.cursor
         last = page.cursor == "0"
         if last:

@@ -1,10 +1,18 @@
 """What the ways through the log and through Redis have in common."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
+
+import structlog
+
+from sred_email_core.errors import LogUnavailableError, QueueUnavailableError
+
+log = structlog.get_logger(__name__)
 
 
 class Mended(StrEnum):
@@ -40,7 +48,7 @@ class Pass(Protocol):
         """Begin anew with the next step."""
 
     async def step(self, *, older_than: timedelta) -> Step:
-        """Take the next step; where it fails, it is taken again.
+        """Take the next step; where an engine does not answer, it is taken again, and any other failure is passed over.
 
         Args:
             older_than: What changed since then is left to whoever changed it.
@@ -49,3 +57,19 @@ class Pass(Protocol):
             LogUnavailableError: PostgreSQL does not answer.
             QueueUnavailableError: Redis does not answer, or is full.
         """
+
+
+@contextmanager
+def passing_over_failures(what: str) -> Iterator[None]:
+    """Log a failure that is not of an engine that is away, and go on: what can't be mended must not hold up the rest.
+
+    Raises:
+        LogUnavailableError: PostgreSQL does not answer.
+        QueueUnavailableError: Redis does not answer, or is full.
+    """
+    try:
+        yield
+    except (LogUnavailableError, QueueUnavailableError):
+        raise
+    except Exception:
+        log.exception("passed_over", what=what)

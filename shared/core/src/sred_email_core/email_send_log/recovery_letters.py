@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 _MOST_LETTERS = 100
 _MOST_BYTES = 8 * 1024 * 1024
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,21 @@ class RecoveryLetterLog:
         return [str(row["dead_letter_id"]) for row in rows]
 
     async def load(self, letters: Sequence[OpenLetter]) -> list[tuple[str, dict[bytes, bytes]]]:
-        """What the DLQ shows of letters, as (dead letter id, fields), oldest first; of those that are open now."""
+        """What the DLQ shows of letters, as (dead letter id, fields), oldest first; of those that are open now.
+
+        Those of a kind that this version does not know are left out.
+        """
         rows = await self._fetch("load_letters", [letter.id for letter in letters], INLINE_LIMIT_BYTES)
-        return [(str(row["id"]), _fields(row)) for row in rows]
+        shown: list[tuple[str, dict[bytes, bytes]]] = []
+        unknown: list[str] = []
+        for row in rows:
+            try:
+                shown.append((str(row["id"]), _fields(row)))
+            except ValueError:  # another version wrote it
+                unknown.append(str(row["id"]))
+        if unknown:
+            log.error("letters_not_showable", letters=len(unknown), dead_letter_ids=unknown[:_MOST_NAMED])
+        return shown
 
     async def resolved(self, dead_letter_ids: Sequence[str]) -> list[str]:
         """Those letters that are not open any more, or were never there."""

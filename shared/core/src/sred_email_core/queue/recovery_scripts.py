@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.keys import GROUP, QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 
 EmailId = str | bytes
@@ -110,7 +110,7 @@ class RecoveryScripts:
         for start in range(0, len(emails), _CHUNK):
             chunk = emails[start : start + _CHUNK]
             told = " ".join(f"{e.email_id}/{e.first_of_send}" if e.first_of_send else e.email_id for e in chunk)
-            numbers = await self._run("check_places", self._held, [int(forget), told])
+            numbers = await self._run("check_places", self._held, [int(forget), GROUP, told])
             found += [chunk[number - 1] for number in numbers]
         return found
 

@@ -54,7 +54,7 @@ class Wish:
     requests_per_second: float
     claim_idle: timedelta
     batch_size: int = 1
-    batch_bytes: int = 8 * 1024 * 1024
+    batch_bytes: int = 2 * 1024 * 1024
     suspect: bool = True
 
 
@@ -179,7 +179,7 @@ class QueueScripts:
             wait=timedelta(milliseconds=wait_ms) if wait_ms else None,
             repeats=[email_id.decode("utf-8", "replace") for email_id in repeats],
             requests=[[_entry(entry) for entry in request] for request in requests],
-            alive=frozenset(name.decode("utf-8", "replace") for name in alive),
+            alive=frozenset(name.decode("utf-8", "replace") for name in alive if b"\0" not in name),
         )
 
     async def reclaim(self, consumer: str, lane: Lane, *, idle: timedelta, start: str, most: int) -> tuple[str, int]:
@@ -195,7 +195,7 @@ class QueueScripts:
         Returns:
             Where to go on, empty at the end, and how many were orphaned.
         """
-        keys = [self._keys.stream(lane), self._keys.consumers, self._keys.doorbell]
+        keys = [self._keys.stream(lane), self._keys.consumers, self._keys.doorbell, self._keys.dispatch]
         args = [GROUP, consumer, ORPHANS, _ms(idle), start or "-", most]
         next_start, moved = await self._run("reclaim", keys, args)
         return next_start.decode(), moved
@@ -316,13 +316,14 @@ class QueueScripts:
 
     async def leave(self, consumer: str) -> bool:
         """Remove a consumer from the group if nothing is pending for it; whether it is gone."""
-        return not await self._run("leave", [*self._keys.streams, self._keys.consumers], [GROUP, consumer])
+        name = consumer.encode("utf-8", "surrogateescape")
+        return not await self._run("leave", [*self._keys.streams, self._keys.consumers], [GROUP, name])
 
     async def dead_consumers(self, silent_for: timedelta) -> set[str]:
-        """Names of consumers that gave no sign of life for as long."""
+        """Names of consumers that gave no sign of life for as long; what is no text in them is told as surrogates."""
         keys = [*self._keys.streams, self._keys.consumers]
         names = await self._run("dead_consumers", keys, [GROUP, ORPHANS, _ms(silent_for)])
-        return {name.decode("utf-8", "replace") for name in names}
+        return {name.decode("utf-8", "surrogateescape") for name in names}
 
     async def _move(self, name: str, keys: list[str], head: list[Any], emails: Sequence[tuple[Any, ...]]) -> int:
         moved = 0

@@ -15,7 +15,7 @@
 --
 -- Fenced: a send whose fence has moved on is another owner's, and is left alone. One whose lease was given back under
 -- this very fence was recorded before and the answer lost: what was recorded then is told again. A send that may still
--- have been accepted is never dissolved, whatever was asked: RELEASE and REJECT become RETRY, told back as such. A new
+-- have been accepted is only dissolved when its one email has expired: RELEASE and REJECT become RETRY, told back as such. A new
 -- key follows each dissolved send.
 WITH told AS (
     SELECT *
@@ -24,7 +24,7 @@ WITH told AS (
         AS t (send_id, fence, refused, counted, asked, delay, error, reason, key_spent, alone)
 ),
 emails AS (
-    SELECT id
+    SELECT id, last_error
     FROM email_send_log
     WHERE id IN (SELECT email_id FROM email_send_members WHERE send_id = ANY ($1::text[]))
     ORDER BY id
@@ -97,6 +97,8 @@ recorded AS (
                 WHEN counted THEN 'ATTEMPT_FAILED' ELSE 'POSTPONED' END,
            status, attempts, error, $11::text
     FROM changed
+    WHERE counted OR action NOT IN ('RETRY', 'RELEASE') -- one that is put off again and again is told once
+       OR error IS DISTINCT FROM (SELECT l.last_error FROM emails l WHERE l.id = changed.id)
 )
 SELECT h.id AS send_id, h.action, m.email_id, b.id AS dead_letter_id
 FROM held h

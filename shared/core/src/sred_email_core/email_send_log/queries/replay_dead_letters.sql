@@ -43,7 +43,7 @@ fit AS (
 ),
 reopened_sends AS (
     UPDATE email_sends s
-    SET state = 'OPEN', lease_expires_at = NULL, updated_at = now()
+    SET state = 'OPEN', lease_expires_at = NULL, deaths = 0, updated_at = now()
     WHERE s.id IN (SELECT send_id FROM fit WHERE repeatable)
     RETURNING s.id
 ),

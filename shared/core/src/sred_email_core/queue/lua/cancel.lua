@@ -26,7 +26,7 @@ for i = 2, #ARGV do
     local stream = KEYS[tonumber(lane)]
     local pending = redis.pcall('XPENDING', stream, ARGV[1], entry, entry, 1) -- an error: no group, so nobody holds it
     if pending.err or not pending[1] then
-      redis.call('XDEL', stream, entry)
+      redis.pcall('XDEL', stream, entry) -- an error: that is no entry id
       redis.call('HDEL', KEYS[5], email_id)
       removed = removed + 1
     end

@@ -6,7 +6,8 @@
 -- KEYS[4]     retry ZSET      member = email_id, score = due, Unix ms
 -- KEYS[5]     places HASH     field = email_id, value = where the email is
 -- KEYS[6]     grants LIST     newest first: when the last requests were granted, Unix ms
--- KEYS[7]     dispatch HASH   state, reason, set, until (Unix ms): delivery is held for every replica until then
+-- KEYS[7]     dispatch HASH   state, reason, set, until (Unix ms): delivery is held for every replica until then;
+--                             served_since (Unix ms): signs of life that are older say nothing
 -- KEYS[8]     doorbell LIST
 -- KEYS[9]     consumers ZSET  member = consumer, score = last sign of life, Unix ms
 -- ARGV[1]     consumer group      ARGV[2]  consumer      ARGV[3]  name that orphaned entries wait under
@@ -36,6 +37,10 @@ local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4
 for lane = 1, 3 do
   redis.call('XPENDING', KEYS[lane], group, '-', '+', 1) -- a group that is missing fails here, before anything is done
 end
+local newest = redis.call('ZREVRANGE', KEYS[9], 0, 0, 'WITHSCORES')
+if newest[2] and now - tonumber(newest[2]) > math.max(3000, claim_idle / 4) then
+  redis.call('HSET', KEYS[7], 'served_since', now) -- nobody was heard: Redis was away, or its clock was set
+end
 redis.call('ZADD', KEYS[9], now, consumer)
 
 local held = redis.call('HMGET', KEYS[7], 'until', 'set')
@@ -51,8 +56,8 @@ end
 local wait, left = 0, slots
 if limit > 0 then
   local used = 0
-  local newest = redis.call('LINDEX', KEYS[6], 0)
-  if newest and (tonumber(newest) or math.huge) > now then -- the clock was set back: these grants say nothing any more
+  local newest_grant = redis.call('LINDEX', KEYS[6], 0)
+  if newest_grant and (tonumber(newest_grant) or math.huge) > now then -- the clock was set back: these grants say nothing any more
     redis.call('DEL', KEYS[6])
   end
   for _, stamp in ipairs(redis.call('LRANGE', KEYS[6], 0, limit - 1)) do
@@ -115,7 +120,8 @@ for lane = 1, 3 do
           last = fields['last-delivered-id']
         end
       end
-      for _, entry in ipairs(redis.call('XRANGE', KEYS[lane], '(' .. last, '+', 'COUNT', most - #waiting)) do
+      local new = redis.pcall('XRANGE', KEYS[lane], '(' .. last, '+', 'COUNT', most - #waiting) -- an error: no id is left
+      for _, entry in ipairs(new) do
         waiting[#waiting + 1] = {lane, entry[1], entry[2], -1}
       end
     end

@@ -10,7 +10,7 @@ local removed = 0
 for _, dead_letter_id in ipairs(ARGV) do
   local entry = redis.call('HGET', KEYS[2], dead_letter_id)
   if entry then
-    redis.call('XDEL', KEYS[1], entry)
+    redis.pcall('XDEL', KEYS[1], entry) -- an error: that is no entry id
     redis.call('HDEL', KEYS[2], dead_letter_id)
     removed = removed + 1
   end
