@@ -62,7 +62,7 @@ lock-check: install
 	@diff -q requirements.lock .venv/requirements.lock >/dev/null || \
 		{ echo "requirements.lock does not follow the pyproject files: make lock mends this"; exit 1; }
 
-mutations: install ## break the code on purpose, once for each hazard, and see which test notices (an hour)
+mutations: install ## break the code on purpose, once for each hazard, and see which test notices (some minutes)
 	@$(BIN)/python tools/mutations.py $(ARGS)
 
 format: install ## format the code and the protos

@@ -83,7 +83,13 @@ def failed(claim: Claim, action: FailureAction, **fields: Any) -> FailedSend:
 
 def malformed(entry_id: str = "1-1", stream: str = "sred:email:send", **fields: Any) -> MalformedEntry:
     """A stream entry that is no email."""
-    values: dict[str, Any] = {"id": uuid.uuid4(), "error": "no email", "raw_entry": b"\x00raw", **fields}
+    values: dict[str, Any] = {
+        "id": uuid.uuid4(),
+        "error": "no email",
+        "raw_entry": b"\x00raw",
+        "fields_sha256": BODY,
+        **fields,
+    }
     return MalformedEntry(stream=stream, entry_id=entry_id, **values)
 
 

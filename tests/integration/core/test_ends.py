@@ -168,14 +168,31 @@ async def test_consumers_that_read_a_malformed_entry_at_once_make_one_letter(wor
     assert len(set(ids)) == 1
 
 
-async def test_malformed_entries_that_name_the_same_email_are_one_letter(world_of_log: LogWorld) -> None:
-    named, other = uuid.uuid4(), uuid.uuid4()
+async def test_other_bytes_under_the_same_stream_and_entry_are_another_letter(world_of_log: LogWorld) -> None:
+    first = await world_of_log.log.record_malformed(malformed())
+    assert await world_of_log.log.record_malformed(malformed(fields_sha256=bytes(32))) != first
+
+
+async def test_malformed_entries_with_the_same_fields_that_name_the_same_email_are_one_letter(
+    world_of_log: LogWorld,
+) -> None:
+    named, other = [uuid.UUID(email_id) for email_id in await world_of_log.accept(2)]
     first = await world_of_log.log.record_malformed(malformed("1-1", named_email_id=named))
     again = await world_of_log.log.record_malformed(malformed("1-2", "sred:email:send:low", named_email_id=named))
     assert again == first
     assert (await world_of_log.letter(first))["named_email_id"] == named
     assert await world_of_log.log.record_malformed(malformed("1-3", named_email_id=other)) != first
-    assert await world_of_log.count("email_dead_letters") == 2
+    changed = malformed("1-4", named_email_id=named, fields_sha256=bytes(32))
+    assert await world_of_log.log.record_malformed(changed) != first
+    assert await world_of_log.count("email_dead_letters") == 3
+
+
+async def test_malformed_entries_that_name_an_email_that_is_not_in_the_log_are_kept_each(
+    world_of_log: LogWorld,
+) -> None:
+    named = uuid.uuid4()
+    ids = [await world_of_log.log.record_malformed(malformed(f"1-{n}", named_email_id=named)) for n in range(3)]
+    assert len(set(ids)) == 3
 
 
 async def test_a_malformed_entry_touches_nothing_of_the_email_that_it_names(world_of_log: LogWorld) -> None:
@@ -188,7 +205,7 @@ async def test_a_malformed_entry_touches_nothing_of_the_email_that_it_names(worl
 async def test_after_a_malformed_letter_was_discarded_the_next_entry_that_names_its_email_is_a_new_one(
     world_of_log: LogWorld,
 ) -> None:
-    named = uuid.uuid4()
+    named = uuid.UUID((await world_of_log.accept())[0])
     first = await world_of_log.log.record_malformed(malformed("1-1", named_email_id=named))
     await world_of_log.pool.execute("UPDATE email_dead_letters SET resolution = 'DISCARDED', resolved_at = now()")
     assert await world_of_log.log.record_malformed(malformed("1-2", named_email_id=named)) != first
@@ -196,15 +213,15 @@ async def test_after_a_malformed_letter_was_discarded_the_next_entry_that_names_
 
 def malformed_columns(entry: MalformedEntry) -> list[object]:
     """The parameters of record_malformed.sql."""
-    of_entry = (entry.id, entry.error, entry.raw_entry, entry.stream, entry.entry_id, entry.named_email_id)
-    return [[value] for value in of_entry]
+    of_entry = (entry.id, entry.error, entry.raw_entry, entry.fields_sha256)
+    return [*of_entry, entry.stream, entry.entry_id, entry.named_email_id]
 
 
 @pytest.mark.parametrize("other_entry", ["1-1", "1-2"])
 async def test_an_entry_whose_letter_another_is_writing_at_this_moment_is_that_letter(
     world_of_log: LogWorld, other_entry: str
 ) -> None:
-    named = uuid.uuid4()
+    named = uuid.UUID((await world_of_log.accept())[0])
     theirs, mine = malformed("1-1", named_email_id=named), malformed(other_entry, named_email_id=named)
     async with world_of_log.uncommitted("record_malformed", *malformed_columns(theirs)):
         recording = asyncio.create_task(world_of_log.log.record_malformed(mine))
@@ -215,7 +232,7 @@ async def test_an_entry_whose_letter_another_is_writing_at_this_moment_is_that_l
 
 
 async def test_consumers_that_read_entries_of_the_same_email_at_once_make_one_letter(world_of_log: LogWorld) -> None:
-    named = uuid.uuid4()
+    named = uuid.UUID((await world_of_log.accept())[0])
     entries = [malformed(f"1-{n}", named_email_id=named) for n in range(12)]
     ids = await asyncio.gather(*(world_of_log.log.record_malformed(entry) for entry in entries))
     assert len(set(ids)) == 1

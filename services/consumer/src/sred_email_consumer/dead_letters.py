@@ -1,5 +1,6 @@
 """Dead letters: the log holds them, the DLQ shows them."""
 
+import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ class DeadLetterService:
             id=uuid_utils.compat.uuid7(),
             error=error,
             raw_entry=encode_raw_entry(stream, entry.entry_id, entry.pairs),
+            fields_sha256=hashlib.sha256(encode_raw_entry("", "", entry.pairs)).digest(),
             stream=stream,
             entry_id=entry.entry_id,
             named_email_id=named,

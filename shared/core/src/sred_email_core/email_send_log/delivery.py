@@ -210,14 +210,10 @@ class DeliveryLog:
 
     async def record_malformed(self, entry: MalformedEntry) -> str:
         """Keep an entry that is no email as a dead letter; the letter's id, the same when repeated."""
-        columns = [
-            [entry.id],
-            [entry.error],
-            [entry.raw_entry],
-            [entry.stream],
-            [entry.entry_id],
-            [entry.named_email_id],
-        ]
+        columns = (
+            *(entry.id, entry.error, entry.raw_entry, entry.fields_sha256),
+            *(entry.stream, entry.entry_id, entry.named_email_id),
+        )
         for _ in range(_CLAIM_TRIES):
             rows = await postgres.run(lambda: self._pool.fetch(query("record_malformed"), *columns))
             if rows:

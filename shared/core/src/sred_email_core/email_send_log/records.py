@@ -313,11 +313,19 @@ class RecordedFailure:
 
 @dataclass(frozen=True, slots=True)
 class MalformedEntry:
-    """A stream entry that is no email; ``named_email_id`` is the email that it names, if it does."""
+    """A stream entry that is no email.
+
+    Attributes:
+        error: Why not, for people.
+        raw_entry: Serialized RawStreamEntry.
+        fields_sha256: Of its fields: entries are told apart by what they hold.
+        named_email_id: The email that it names, if it does.
+    """
 
     id: uuid.UUID
     error: str
     raw_entry: bytes
+    fields_sha256: bytes
     stream: str
     entry_id: str
     named_email_id: uuid.UUID | None = None

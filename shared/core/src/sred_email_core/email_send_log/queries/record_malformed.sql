@@ -1,30 +1,31 @@
--- Keep stream entries that are no emails as dead letters; one row comes back for each, new or kept before.
---   $1 ids uuid[]   $2 errors text[]   $3 raw_entries bytea[] (serialized RawStreamEntry)
---   $4 source_streams text[]   $5 source_entry_ids text[]   $6 named_email_ids uuid[] (NULL: the entry names none)
+-- Keep a stream entry that is no email as a dead letter; a row comes back for it, new or kept before.
+--   $1 id uuid   $2 error text   $3 raw_entry bytea (serialized RawStreamEntry)   $4 fields_sha256 bytea (of its fields)
+--   $5 source_stream text   $6 source_entry_id text   $7 named_email_id uuid (NULL: the entry names none)
 --
--- An entry that is read twice is one letter, and so are entries that name the same email. A letter that is missing from
--- the answer was written by another at the same moment: asked again, it is told.
+-- An entry that is read twice is one letter, and so are entries with the same fields that name the same email of the
+-- log. No row: another wrote the letter at the same moment; asked again, it is told.
 WITH told AS (
-    SELECT DISTINCT ON (source_stream, source_entry_id) *
-    FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::uuid[])
-        AS t (id, error, raw_entry, source_stream, source_entry_id, named_email_id)
+    SELECT (SELECT id FROM email_send_log WHERE id = $7::uuid) AS named_email_id
 ),
 known AS (
-    SELECT t.source_stream, t.source_entry_id, d.id
-    FROM told t
-    JOIN email_dead_letters d ON (d.source_stream = t.source_stream AND d.source_entry_id = t.source_entry_id)
-                              OR (d.named_email_id = t.named_email_id AND d.resolved_at IS NULL)
+    SELECT id
+    FROM email_dead_letters
+    WHERE source_stream = $5::text AND source_entry_id = $6::text AND fields_sha256 = $4::bytea
+    UNION ALL
+    SELECT d.id
+    FROM email_dead_letters d
+    JOIN told t ON t.named_email_id = d.named_email_id
+    WHERE d.fields_sha256 = $4::bytea AND d.resolved_at IS NULL
 ),
 kept AS (
-    INSERT INTO email_dead_letters (id, reason, error, raw_entry, source_stream, source_entry_id, named_email_id)
-    SELECT id, 'MALFORMED', error, raw_entry, source_stream, source_entry_id, named_email_id
-    FROM told t
-    WHERE NOT EXISTS (SELECT FROM known k
-                      WHERE k.source_stream = t.source_stream AND k.source_entry_id = t.source_entry_id)
-    ORDER BY source_stream, source_entry_id
+    INSERT INTO email_dead_letters (id, reason, error, raw_entry, fields_sha256, source_stream, source_entry_id,
+                                    named_email_id)
+    SELECT $1::uuid, 'MALFORMED', $2::text, $3::bytea, $4::bytea, $5::text, $6::text, named_email_id
+    FROM told
+    WHERE NOT EXISTS (SELECT FROM known)
     ON CONFLICT DO NOTHING
-    RETURNING id, source_stream, source_entry_id
+    RETURNING id
 )
-SELECT id, source_stream, source_entry_id FROM kept
+SELECT id FROM kept
 UNION ALL
-SELECT id, source_stream, source_entry_id FROM known
+(SELECT id FROM known LIMIT 1)
