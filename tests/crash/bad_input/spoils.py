@@ -65,9 +65,11 @@ def letters_index(real_id: bytes, real_entry: bytes) -> dict[bytes, bytes]:
 
 async def replace_by_another_type(redis: Any, keys: QueueKeys, names: list[str]) -> None:
     """Let a list stand where something else is, or a string where a list is."""
+    pipe = redis.pipeline(transaction=True)  # or the services would write it between the two
     for name in names:
-        await redis.delete(name)
-        await (redis.set(name, "x") if name in {keys.doorbell, keys.grants} else redis.rpush(name, "x"))
+        pipe.delete(name)
+        _ = pipe.set(name, "x") if name in {keys.doorbell, keys.grants} else pipe.rpush(name, "x")
+    await pipe.execute()
 
 
 async def wrong_types_met(redis: Any) -> int:
