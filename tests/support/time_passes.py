@@ -29,11 +29,16 @@ for lane = 1, 3 do
     end
   end
 end
-for _, field in ipairs({'until', 'set', 'served_since'}) do
+for _, field in ipairs({'until', 'set', 'served_since', 'since', 'probe_at', 'probed_at', 'scouted'}) do
   local at = redis.call('HGET', KEYS[6], field)
   if at then
     redis.call('HSET', KEYS[6], field, tonumber(at) - ms)
   end
+end
+local domains = redis.call('HGETALL', KEYS[8])
+for i = 1, #domains, 2 do
+  local due, why = string.match(domains[i + 1], '^(%d+) (.*)$')
+  redis.call('HSET', KEYS[8], domains[i], (tonumber(due) - ms) .. ' ' .. why)
 end
 local grants = redis.call('LRANGE', KEYS[7], 0, -1)
 for i, grant in ipairs(grants) do
@@ -93,7 +98,7 @@ class PassingTime:
         self._pool = pool
         self._redis = redis
         self._consumers = keys.consumers
-        self._keys = [*keys.streams, keys.retry, keys.consumers, keys.dispatch, keys.grants]
+        self._keys = [*keys.streams, keys.retry, keys.consumers, keys.dispatch, keys.grants, keys.domains]
         self._older_in_redis = redis.register_script(_OLDER_IN_REDIS)
         self._older_in_postgres = ""
         self._clock = clock

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sred_email_consumer.resend import ApiKey, ResendClient
+from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import Taken
@@ -100,7 +101,9 @@ class System:
         self.stopped.clear()
         await self.pool.execute("; ".join(f"DELETE FROM {table}" for table in self._tables))  # noqa: S608 - ours
         await self.redis.flushall()
-        await ScriptRunner(self.redis, self.keys).ensure_groups()
+        runner = ScriptRunner(self.redis, self.keys)
+        await runner.ensure_groups()
+        await DispatchScripts(runner, self.keys).set_pauses(0, {})  # consumers have been at work before
         self.provider.reset()
         self.answered.clear()
 

@@ -2,16 +2,27 @@
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError  # noqa: A004 - as it is named there
 
 from sred.email.v1.stream_message_pb2 import EmailContent
 from sred_email_core.queue.codec import QueuedEmail, encode
+from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.keys import GROUP, ORPHANS, Lane, QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import Entry, Finished, Parked, ParkedInSend, QueueScripts, Taken, Wish
+
+_SETTLED = """#!lua flags=allow-oom
+redis.call('HSETNX', KEYS[1], 'version', 1)
+if ARGV[1] == '1' then
+  redis.call('HSETNX', KEYS[2], 'provider_limit', 0)
+end
+"""
+"""Consumers have been at work: the pauses are copied, and it is known that the provider names no limit."""
 
 ME, OTHER = "me", "other"
 NOW = timedelta()
@@ -74,6 +85,7 @@ class Queue:
         self.keys = keys
         self.runner = ScriptRunner(redis, keys)
         self.scripts = QueueScripts(self.runner, keys)
+        self.dispatch = DispatchScripts(self.runner, keys)
 
     async def publish(self, *lanes: Lane, **fields: Any) -> list[str]:
         """Put one new email on each of these lanes; their ids."""
@@ -89,9 +101,12 @@ class Queue:
         rate: float = 0,
         claim_idle: timedelta = HOUR,
         batch_size: int = 1,
+        limit_known: bool = True,
         **wish: Any,
     ) -> Taken:
         """Ask for work; without a limit and without batches unless told."""
+        with suppress(ConnectionError):
+            await self.redis.eval(_SETTLED, 2, self.keys.pauses, self.keys.dispatch, int(limit_known))
         return await self.scripts.take(
             consumer,
             Wish(slots=slots, requests_per_second=rate, claim_idle=claim_idle, batch_size=batch_size, **wish),

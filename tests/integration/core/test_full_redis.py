@@ -129,7 +129,7 @@ async def test_in_a_full_redis_emails_are_cancelled(full: FullRedis) -> None:
 
 
 async def test_in_a_full_redis_delivery_is_held_and_consumers_leave(full: FullRedis) -> None:
-    await full.queue.scripts.hold("RUNNING", "limited", HOUR)
+    await full.queue.dispatch.hold("limited", HOUR)
     assert (await full.queue.take()).held
     assert await full.queue.scripts.leave(OTHER)
 

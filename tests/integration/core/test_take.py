@@ -24,13 +24,15 @@ from integration.core.queue_builder import (
 
 from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.keys import Lane
-from sred_email_core.queue.scripts import Taken
+from sred_email_core.queue.scripts import DispatchWeather, Taken
+
+NOTHING = Taken(held=False, wait=None, repeats=[], requests=[], weather=DispatchWeather(limit_known=True))
 
 # Which emails
 
 
 async def test_taking_from_an_empty_queue_gives_nothing_and_knows_of_nothing(queue: Queue) -> None:
-    assert await queue.take() == Taken(held=False, wait=None, repeats=[], requests=[])
+    assert await queue.take() == NOTHING
     assert not await queue.rings()
 
 
@@ -57,7 +59,7 @@ async def test_within_a_lane_the_oldest_goes_first(queue: Queue) -> None:
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 4, 7])
 async def test_without_batches_no_more_is_taken_than_there_are_slots(queue: Queue, slots: int) -> None:
-    await queue.publish(Lane.HIGH, Lane.NORMAL, Lane.NORMAL, Lane.LOW)
+    await queue.publish(Lane.NORMAL, Lane.NORMAL, Lane.NORMAL, Lane.LOW)
     for _ in range(2):
         await queue.park_send(new_id())
     taken = await queue.take(slots)
@@ -166,7 +168,7 @@ async def test_a_request_carries_no_more_emails_than_a_batch_may(queue: Queue) -
     ids = await queue.publish(*[Lane.NORMAL] * 130)
     assert requests_of(await queue.take(2, batch_size=100)) == [ids[:100]]
     assert requests_of(await queue.take(1, batch_size=100)) == [ids[100:]]
-    assert await queue.take(2, batch_size=100) == Taken(held=False, wait=None, repeats=[], requests=[])
+    assert await queue.take(2, batch_size=100) == NOTHING
 
 
 @pytest.mark.parametrize(("slots", "batch_size"), [(4, 4), (5, 4), (100, 100)])

@@ -1,16 +1,20 @@
 """The request limiter of take, and holds: what binds all replicas together."""
 
 import asyncio
-import math
 from datetime import timedelta
 
 import pytest
 from integration.core.queue_builder import HOUR, ME, NOW, OTHER, Queue, entries_of, new_id, requests_of
 
 from sred_email_core.queue.keys import Lane
-from sred_email_core.queue.scripts import grant_window
 
 SECONDS_30 = timedelta(seconds=30)
+
+
+def window_of(rate: float) -> timedelta:
+    """How long as many grants last as a second has, with what requests may be late by."""
+    return timedelta(seconds=max(1, int(rate)) / rate, milliseconds=20)
+
 
 # The limit
 
@@ -21,7 +25,7 @@ async def test_no_more_is_taken_than_the_limit_grants(queue: Queue) -> None:
     refused = await queue.take(rate=4)
     assert (refused.held, refused.requests) == (True, [])
     assert refused.wait is not None
-    assert NOW < refused.wait <= timedelta(milliseconds=grant_window(4)[1])
+    assert NOW < refused.wait <= window_of(4)
 
 
 async def test_hazard_13_the_limit_binds_all_consumers_together(queue: Queue) -> None:
@@ -46,7 +50,7 @@ async def test_when_fewer_grants_are_left_than_slots_the_emails_that_wait_share_
 async def test_repeats_need_grants_like_new_work(queue: Queue) -> None:
     for _ in range(3):
         await queue.park_send(new_id())
-    await queue.publish(Lane.HIGH)
+    await queue.publish(Lane.NORMAL)
     first = await queue.take(rate=2)
     assert (len(first.repeats), len(first.requests)) == (2, 0)
     assert (await queue.take(rate=2)).held
@@ -61,16 +65,15 @@ async def test_hazard_13_grants_that_found_no_work_are_not_spent(queue: Queue) -
 
 async def test_a_grant_comes_back_when_its_window_has_passed(queue: Queue) -> None:
     await queue.publish(*[Lane.NORMAL] * 10)
-    _, window = grant_window(4)
-    now = await queue.now_ms()
-    await queue.redis.rpush(queue.keys.grants, now - 100, now - 100, now - window - 1, now - window - 2)
+    now, ms = await queue.now_ms(), round(window_of(4).total_seconds() * 1000)
+    await queue.redis.rpush(queue.keys.grants, now - 100, now - 100, now - ms - 1, now - ms - 2)
     assert len((await queue.take(rate=4)).requests) == 2
 
 
 async def test_the_wait_lasts_until_the_oldest_grant_of_the_window_leaves_it(queue: Queue) -> None:
     await queue.publish(Lane.NORMAL)
-    _, window = grant_window(0.2)
-    await queue.redis.rpush(queue.keys.grants, await queue.now_ms() - window + 3000)
+    ms = round(window_of(0.2).total_seconds() * 1000)
+    await queue.redis.rpush(queue.keys.grants, await queue.now_ms() - ms + 3000)
     taken = await queue.take(rate=0.2)
     assert taken.held
     assert taken.wait is not None
@@ -111,23 +114,64 @@ async def test_grants_of_the_future_say_nothing_after_the_clock_was_set_back(que
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.5, 0.9, 1, 1.5, 2, 9.99, 10, 333.3])
-def test_a_window_of_grants_never_exceeds_its_rate(rate: float) -> None:
-    grants, window_ms = grant_window(rate)
-    assert grants >= 1
+async def test_a_window_of_grants_never_exceeds_its_rate_and_reaches_97_percent_of_it(
+    queue: Queue, rate: float
+) -> None:
+    await queue.publish(*[Lane.NORMAL] * 400)
+    grants = len((await queue.take(400, rate=rate)).requests)
+    assert grants == max(1, int(rate))
+    window_ms = round(window_of(rate).total_seconds() * 1000)
+    await queue.redis.delete(queue.keys.grants)
+    await queue.redis.rpush(queue.keys.grants, *[await queue.now_ms()] * grants)
+    wait = (await queue.take(400, rate=rate)).wait
+    assert wait is not None
+    assert timedelta(milliseconds=window_ms * 0.5) < wait <= timedelta(milliseconds=window_ms)
     assert grants / (window_ms / 1000) <= rate
-    assert math.isclose(grants / ((window_ms - 10) / 1000), rate, rel_tol=0.02)
+    assert grants / (window_ms / 1000) >= 0.97 * rate
+
+
+# What the provider says of its limit
+
+
+async def test_before_the_limit_of_the_provider_is_known_one_request_goes_ahead(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 20)
+    first = await queue.take(rate=10, limit_known=False)
+    assert (len(first.requests), first.weather.limit_known) == (1, False)
+    second = await queue.take(rate=10, limit_known=False, consumer=OTHER)
+    assert (second.requests, second.held) == ([], False)
+    assert second.wait is not None
+    assert second.wait <= timedelta(seconds=2)
+    await queue.rings()
+    await queue.dispatch.learn_limit(3)
+    assert await queue.rings()
+    third = await queue.take(rate=10, limit_known=False)
+    assert (len(third.requests), third.weather.provider_limit) == (2, 3.0)
+
+
+async def test_a_request_that_went_ahead_and_was_never_answered_is_followed_by_another(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 20)
+    assert len((await queue.take(rate=10, limit_known=False)).requests) == 1
+    await queue.redis.hincrby(queue.keys.dispatch, "scouted", -2001)
+    assert len((await queue.take(rate=10, limit_known=False)).requests) == 1
+
+
+async def test_a_provider_that_allows_more_than_the_setting_changes_nothing(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 20)
+    await queue.dispatch.learn_limit(100)
+    assert len((await queue.take(rate=4)).requests) == 4
+    assert (await queue.take(rate=4)).held
 
 
 # Holds
 
 
-async def test_hazard_15_a_hold_stops_taking_for_everybody_until_it_ends(queue: Queue) -> None:
+async def test_a_hold_stops_taking_for_everybody_until_it_ends(queue: Queue) -> None:
     (orphan,) = await queue.taken(Lane.LOW)
     await queue.orphan(orphan)
-    await queue.publish(Lane.HIGH)
+    await queue.publish(Lane.NORMAL)
     repeat = new_id()
     await queue.park_send(repeat)
-    await queue.scripts.hold("MISCONFIGURED", "bad key", SECONDS_30)
+    await queue.dispatch.hold("429", SECONDS_30)
     for consumer in (ME, OTHER):
         taken = await queue.take(consumer=consumer)
         assert (taken.held, taken.repeats, taken.requests) == (True, [], [])
@@ -139,20 +183,19 @@ async def test_hazard_15_a_hold_stops_taking_for_everybody_until_it_ends(queue: 
 
 
 async def test_a_longer_hold_replaces_a_shorter_one_and_not_the_other_way_round(queue: Queue) -> None:
-    await queue.scripts.hold("RUNNING", "limited", timedelta(seconds=1))
-    await queue.scripts.hold("QUOTA_EXHAUSTED", "used up", HOUR)
-    await queue.scripts.hold("RUNNING", "limited again", timedelta(seconds=1))
-    assert await queue.redis.hget(queue.keys.dispatch, "state") == b"QUOTA_EXHAUSTED"
-    assert await queue.redis.hget(queue.keys.dispatch, "reason") == b"used up"
+    await queue.dispatch.hold("short", timedelta(seconds=1))
+    await queue.dispatch.hold("long", HOUR)
+    await queue.dispatch.hold("short again", timedelta(seconds=1))
+    assert await queue.redis.hget(queue.keys.dispatch, "hold_reason") == b"long"
     until = int(await queue.redis.hget(queue.keys.dispatch, "until") or 0)
     assert 0 <= await queue.now_ms() + 3_600_000 - until < 5000
 
 
 async def test_a_hold_that_is_over_is_replaced_by_a_shorter_one(queue: Queue) -> None:
-    past = {"state": "MISCONFIGURED", "reason": "old", "until": str(await queue.now_ms() - 1)}
+    past = {"hold_reason": "old", "until": str(await queue.now_ms() - 1)}
     await queue.redis.hset(queue.keys.dispatch, mapping=past)
-    await queue.scripts.hold("RUNNING", "new", timedelta(seconds=1))
-    assert await queue.redis.hget(queue.keys.dispatch, "reason") == b"new"
+    await queue.dispatch.hold("new", timedelta(seconds=1))
+    assert await queue.redis.hget(queue.keys.dispatch, "hold_reason") == b"new"
 
 
 async def set_back(queue: Queue, by: timedelta) -> None:
@@ -163,7 +206,7 @@ async def set_back(queue: Queue, by: timedelta) -> None:
 
 async def test_a_hold_lasts_as_long_as_it_was_meant_to_after_the_clock_was_set_back(queue: Queue) -> None:
     await queue.publish(Lane.NORMAL)
-    await queue.scripts.hold("QUOTA_EXHAUSTED", "used up", SECONDS_30)
+    await queue.dispatch.hold("429", SECONDS_30)
     await set_back(queue, HOUR)
     for _ in range(2):
         taken = await queue.take()
@@ -173,8 +216,8 @@ async def test_a_hold_lasts_as_long_as_it_was_meant_to_after_the_clock_was_set_b
 
 
 async def test_a_hold_that_was_made_before_the_clock_was_set_back_gives_way_to_a_longer_one(queue: Queue) -> None:
-    await queue.scripts.hold("RUNNING", "limited", SECONDS_30)
+    await queue.dispatch.hold("short", SECONDS_30)
     await set_back(queue, HOUR)
     await queue.take()
-    await queue.scripts.hold("MISCONFIGURED", "bad key", timedelta(minutes=10))
-    assert await queue.redis.hget(queue.keys.dispatch, "state") == b"MISCONFIGURED"
+    await queue.dispatch.hold("long", timedelta(minutes=10))
+    assert await queue.redis.hget(queue.keys.dispatch, "hold_reason") == b"long"

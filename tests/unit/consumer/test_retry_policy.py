@@ -27,6 +27,8 @@ WAITS = [
     FailureKind.DOMAIN_REFUSED,
 ]
 DISSOLVING = (FailureAction.RELEASE, FailureAction.REJECT, FailureAction.EXPIRE)
+PROBED = (FailureKind.NOT_SENT, FailureKind.MISCONFIGURED, FailureKind.QUOTA_EXHAUSTED)
+"""NOT_SENT has no answer that could ask for anything; for the others delivery is probed at an interval of its own."""
 OF_ONE_EMAIL = (FailureKind.REJECTED, FailureKind.DOMAIN_REFUSED)
 """Said of a batch, they may be meant of any of its emails."""
 
@@ -131,14 +133,14 @@ def test_a_rate_limit_holds_all_replicas_as_long_as_told() -> None:
     assert (decision.hold.state, decision.hold.duration) == ("RUNNING", timedelta(seconds=7))
 
 
-def test_a_quota_waits_as_told_and_else_an_hour_and_is_shown() -> None:
+def test_hazard_17_a_quota_holds_all_as_told_and_else_an_hour_and_is_shown() -> None:
     told = decide(FailureKind.QUOTA_EXHAUSTED, retry_after=timedelta(hours=5))
     untold = decide(FailureKind.QUOTA_EXHAUSTED)
-    assert (told.delay, untold.delay) == (timedelta(hours=5), timedelta(hours=1))
-    for decision in (told, untold):
+    for decision, duration in ((told, timedelta(hours=5)), (untold, timedelta(hours=1))):
+        assert decision.delay == POLICY.probe_interval  # then the email is back among those that wait for the quota
         assert decision.hold is not None
+        assert decision.hold.duration == duration
         assert decision.hold.state == "QUOTA_EXHAUSTED"
-        assert decision.hold.duration == decision.delay
         assert decision.hold.reason == "what was said"
 
 
@@ -304,7 +306,7 @@ def test_whether_a_request_was_refused_depends_on_its_answer_alone(
 
 @given(
     policy=policies,
-    kind=kinds.filter(lambda kind: kind not in (FailureKind.NOT_SENT, FailureKind.MISCONFIGURED)),
+    kind=kinds.filter(lambda kind: kind not in PROBED),
     retry_after=st.timedeltas(timedelta(milliseconds=1), timedelta(days=31)),
     attempt=attempts,
     maybe_accepted=st.booleans(),
@@ -321,9 +323,25 @@ def test_no_wait_is_ever_shorter_than_the_provider_asks(
     decision = decide(
         kind, retry_after=retry_after, attempt=attempt, maybe_accepted=maybe_accepted, jitter=jitter, policy=policy
     )
-    # NOT_SENT has no answer that could ask for anything, MISCONFIGURED is probed at its interval.
     if decision.action in (FailureAction.RETRY, FailureAction.RELEASE):
         assert decision.delay >= retry_after
+
+
+def test_hazard_14_in_an_outage_no_attempt_is_spent_and_nothing_given_up() -> None:
+    failure = Failure(FailureKind.OUTCOME_UNKNOWN, "503")
+    for attempt in (1, POLICY.max_attempts, 1000):
+        decision = POLICY.decide(failure, attempt=attempt, maybe_accepted=True, jitter=0.5, outage=True)
+        assert (decision.action, decision.counted, decision.refused) == (FailureAction.RETRY, False, False)
+
+
+def test_refusals_that_stopped_delivery_cost_no_further_email() -> None:
+    failure = Failure(FailureKind.REJECTED, "422 invalid_from", name="invalid_from")
+    probe = POLICY.decide(failure, attempt=1, maybe_accepted=False, jitter=0.5, stopped_by="invalid_from")
+    assert (probe.action, probe.counted) == (FailureAction.RELEASE, False)
+    assert probe.hold is not None
+    assert (probe.hold.state, probe.hold.refused_name) == ("MISCONFIGURED", "invalid_from")
+    other = POLICY.decide(failure, attempt=1, maybe_accepted=False, jitter=0.5, stopped_by="another")
+    assert other.action is FailureAction.REJECT
 
 
 @given(

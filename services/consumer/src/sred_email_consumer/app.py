@@ -64,16 +64,20 @@ async def run(settings: ConsumerSettings) -> None:
                 Dependency("PostgreSQL", SchemaCheck(pool)),
                 Dependency("Redis", redis.ping),
                 Dependency("Redis maxmemory-policy", eviction),
+                Dependency("delivery", parts.dispatch),
             ],
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,
         )
         await health.run_once()
         await stack.enter_async_context(
-            running_http_server(build_http_app(health, registry), settings.consumer_http_listen)
+            running_http_server(
+                build_http_app(health, registry, parts.dispatch.describe), settings.consumer_http_listen
+            )
         )
         operations = EmailOperationsServicer(
             parts.operations,
+            parts.control,
             requests_per_second=settings.resend_requests_per_second,
         )
         await stack.enter_async_context(

@@ -1,6 +1,7 @@
 """Builds the consumer's parts on connections that are open."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -8,6 +9,8 @@ from redis.asyncio import Redis
 
 from sred_email_consumer.dead_letters import DeadLetterService
 from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
+from sred_email_consumer.delivery_control import DeliveryControl
+from sred_email_consumer.dispatch_watch import DispatchWatch
 from sred_email_consumer.loops.promoter import RetryPromoter
 from sred_email_consumer.loops.reclaimer import Reclaimer
 from sred_email_consumer.loops.stream_consumer import EmailStreamConsumer
@@ -18,10 +21,14 @@ from sred_email_consumer.retry_policy import RetryPolicy
 from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.settings import ConsumerSettings
 from sred_email_consumer.settlement import Settlement
+from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
+from sred_email_core.email_send_log.pauses import PauseLog
+from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.doorbell import Doorbell
 from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.pause_copy import PauseCopy
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts, Wish
 from sred_email_core.queue.stats import QueueInspector
@@ -46,6 +53,8 @@ class ConsumerParts:
     promoter: RetryPromoter
     reclaimer: Reclaimer
     operations: EmailOperations
+    control: DeliveryControl
+    dispatch: DispatchWatch
 
 
 def compose(name: str, settings: ConsumerSettings, connections: Connections, metrics: ConsumerMetrics) -> ConsumerParts:
@@ -69,12 +78,18 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         max_delay=settings.retry_max_delay,
         probe_interval=settings.probe_interval,
     )
+    dispatch_scripts = DispatchScripts(connections.runner, keys)
+    weather = ProviderWeather(dispatch_scripts, policy, breaker_failures=settings.breaker_failures)
+    pause_log = PauseLog(connections.pool)
+    pause_copy = PauseCopy(pause_log, dispatch_scripts)
+    inspector = QueueInspector(connections.redis, keys)
     delivery = EmailDelivery(
         delivery_log,
         retries,
         dead_letters,
         connections.resend,
-        Settlement(delivery_log, retries, dead_letters, policy, metrics),
+        Settlement(delivery_log, retries, dead_letters, policy, weather, metrics),
+        weather,
         DeliverySettings(
             lease=settings.claim_idle,
             attempt=settings.provider_timeout,
@@ -88,6 +103,9 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         requests_per_second=settings.resend_requests_per_second,
         claim_idle=settings.claim_idle,
         batch_size=settings.resend_batch_size,
+        low_share=settings.low_share,
+        probe_interval=settings.probe_interval,
+        probe_patience=settings.provider_timeout + timedelta(seconds=1),
     )
     return ConsumerParts(
         scripts=scripts,
@@ -96,11 +114,15 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
             scripts,
             delivery,
             Doorbell(connections.redis, keys),
+            weather,
+            pause_copy.renew,
             metrics,
             wish=wish,
             drain_timeout_s=settings.drain_timeout.total_seconds(),
         ),
         promoter=RetryPromoter(retries),
         reclaimer=Reclaimer(name, scripts, claim_idle=settings.claim_idle),
-        operations=EmailOperations(QueueInspector(connections.redis, keys), letters, dead_letters),
+        operations=EmailOperations(inspector, letters, dead_letters),
+        control=DeliveryControl(pause_log, pause_copy, dispatch_scripts),
+        dispatch=DispatchWatch(inspector, metrics),
     )

@@ -26,6 +26,7 @@ from sred_email_consumer.serializer import (
     render,
 )
 from sred_email_consumer.settlement import Settlement
+from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.records import Claim, Member, NewSend, Repeat, RepeatState, SendShape, Standing
 from sred_email_core.errors import MalformedEntryError
@@ -69,6 +70,7 @@ class EmailDelivery:
         dead_letters: DeadLetterService,
         resend: ResendClient,
         settlement: Settlement,
+        weather: ProviderWeather,
         settings: DeliverySettings,
         metrics: ConsumerMetrics,
     ) -> None:
@@ -77,6 +79,7 @@ class EmailDelivery:
         self._dead_letters = dead_letters
         self._resend = resend
         self._settlement = settlement
+        self._weather = weather
         self._settings = settings
         self._metrics = metrics
         self._claims: GroupCommit[NewSend, tuple[Claim | dict[str, Standing], float]] = GroupCommit(
@@ -196,12 +199,13 @@ class EmailDelivery:
         request = Request(send.shape.endpoint, send.claim.send_id, send.body, len(send.passengers))
         with self._metrics.request_seconds.time():
             answer = await self._resend.post(request)
+        learned = self._weather.learn(answer.provider_limit)
         if isinstance(answer, Accepted):
             self._metrics.requests.labels("accepted").inc()
-            await self._settlement.accepted(send, answer)
+            await asyncio.gather(learned, self._settlement.accepted(send, answer))
         else:
             self._metrics.requests.labels(answer.kind.name.lower()).inc()
-            await self._settlement.failed(send, answer)
+            await asyncio.gather(learned, self._settlement.failed(send, answer))
 
     async def _undo(self, send: ClaimedSend) -> None:
         """Give a claim back whose request was not made, and what was taken for it."""

@@ -8,16 +8,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import email_pb2, operations_service_pb2_grpc
 from sred.email.v1 import operations_service_pb2 as pb
+from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.operations import EmailOperations, Selection
 from sred_email_core.email_send_log.records import DeadLetterRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
+from sred_email_core.queue.keys import Lane
 
 
 class EmailOperationsServicer(operations_service_pb2_grpc.EmailOperationsServiceServicer):
     """Serves EmailOperationsService; RPCs that are not here answer UNIMPLEMENTED."""
 
-    def __init__(self, operations: EmailOperations, *, requests_per_second: float) -> None:
+    def __init__(self, operations: EmailOperations, control: DeliveryControl, *, requests_per_second: float) -> None:
         self._operations = operations
+        self._control = control
         self._requests_per_second = requests_per_second
 
     async def GetQueueStats(  # noqa: N802 - named by the contract
@@ -34,6 +37,7 @@ class EmailOperationsServicer(operations_service_pb2_grpc.EmailOperationsService
                     waiting=lane.waiting,
                     in_flight=lane.in_flight,
                     oldest_waiting=_duration(lane.oldest_waiting),
+                    paused=lane.lane in stats.dispatch.paused,
                 )
                 for lane in stats.lanes
             ],
@@ -43,9 +47,9 @@ class EmailOperationsServicer(operations_service_pb2_grpc.EmailOperationsService
             consumers=[
                 pb.ConsumerStats(name=c.name, in_flight=c.in_flight, idle=_duration(c.idle)) for c in stats.consumers
             ],
-            dispatch_state=_dispatch_state(stats.state),
-            dispatch_reason=stats.reason,
-            requests_per_second=self._requests_per_second,
+            dispatch_state=_dispatch_state(stats.dispatch.state),
+            dispatch_reason=stats.dispatch.reason,
+            requests_per_second=_lower(self._requests_per_second, stats.dispatch.provider_limit),
         )
 
     async def ListDeadLetters(  # noqa: N802 - named by the contract
@@ -76,6 +80,36 @@ class EmailOperationsServicer(operations_service_pb2_grpc.EmailOperationsService
         return pb.ReplayDeadLettersResponse(
             replayed=result.replayed, skipped=result.skipped, remaining=result.remaining
         )
+
+    async def PauseDelivery(  # noqa: N802 - named by the contract
+        self,
+        request: pb.PauseDeliveryRequest,
+        context: grpc.aio.ServicerContext[pb.PauseDeliveryRequest, pb.PauseDeliveryResponse],  # noqa: ARG002
+    ) -> pb.PauseDeliveryResponse:
+        """Stop sending."""
+        await self._control.pause(_lane(request.priority), request.reason)
+        return pb.PauseDeliveryResponse()
+
+    async def ResumeDelivery(  # noqa: N802 - named by the contract
+        self,
+        request: pb.ResumeDeliveryRequest,
+        context: grpc.aio.ServicerContext[pb.ResumeDeliveryRequest, pb.ResumeDeliveryResponse],  # noqa: ARG002
+    ) -> pb.ResumeDeliveryResponse:
+        """Go on sending."""
+        await self._control.resume(_lane(request.priority))
+        return pb.ResumeDeliveryResponse()
+
+
+def _lower(configured: float, provider_limit: float | None) -> float:
+    """The limit in force; 0: none."""
+    return configured if provider_limit is None or configured <= 0 else min(configured, provider_limit)
+
+
+def _lane(priority: int) -> Lane | None:
+    """None: all lanes."""
+    if priority not in email_pb2.Priority.values():
+        raise InvalidRequestError([FieldViolation("priority", "is no priority that this version knows")])
+    return Lane(priority) if priority else None
 
 
 def _dispatch_state(name: str) -> "pb.DispatchState.ValueType":

@@ -5,8 +5,9 @@ Source: https://resend.com/docs/api-reference/errors
 """
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
 
@@ -41,10 +42,12 @@ class Accepted:
     Attributes:
         message_ids: The provider's id of each email that was accepted, by its position in the request.
         errors: Why an email was refused, by its position in the request.
+        provider_limit: Requests per second that the provider allows the account; None: it does not say.
     """
 
     message_ids: dict[int, str]
     errors: dict[int, str]
+    provider_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,15 @@ class Failure:
         kind: What it means.
         error: For people: status, name and the provider's words.
         retry_after: How long the provider asks to wait; None: it does not say.
+        name: The provider's name of the error; empty: it gave none.
+        provider_limit: Requests per second that the provider allows the account; None: it does not say.
     """
 
     kind: FailureKind
     error: str
     retry_after: timedelta | None = None
+    name: str = ""
+    provider_limit: float | None = None
 
 
 _BY_NAME: dict[tuple[int, str], FailureKind] = {
@@ -96,13 +103,32 @@ def interpret(status: int, headers: Mapping[str, str], body: bytes, *, emails: i
     """
     parsed = _parse(body)
     retry_after = _retry_after(headers)
+    limit = provider_limit(headers)
     if status == 200:  # noqa: PLR2004 - HTTP
-        return _accepted(parsed, emails=emails, batch=batch) or Failure(
-            FailureKind.OUTCOME_UNKNOWN, "200 with a body that does not add up", retry_after
-        )
+        accepted = _accepted(parsed, emails=emails, batch=batch)
+        if accepted is None:
+            error = "200 with a body that does not add up"
+            return Failure(FailureKind.OUTCOME_UNKNOWN, error, retry_after, provider_limit=limit)
+        return replace(accepted, provider_limit=limit)
     name, message = _error_of(parsed)
     error = " ".join(part for part in (str(status), name, _printable(message)) if part)[:_MAX_ERROR_CHARACTERS]
-    return Failure(_kind(status, name), error, retry_after)
+    return Failure(_kind(status, name), error, retry_after, name, limit)
+
+
+def provider_limit(headers: Mapping[str, str]) -> float | None:
+    """Requests per second that the provider's headers allow; None: they do not say.
+
+    Args:
+        headers: By lower-case name: ``ratelimit-limit`` (``10``), and where it is there ``ratelimit-policy``
+            (``10;w=1``: that many in a window of so many seconds). Without a window it is a second.
+
+    Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/03/
+    """
+    limit = re.match(r"\s*(\d{1,9})\b", headers.get("ratelimit-limit", ""))
+    if limit is None or int(limit[1]) == 0:
+        return None
+    window = re.search(rf"\b{limit[1]}\s*;\s*w=(\d{{1,6}})\b", headers.get("ratelimit-policy", ""))
+    return int(limit[1]) / max(1, int(window[1]) if window else 1)
 
 
 def _kind(status: int, name: str) -> FailureKind:

@@ -12,14 +12,16 @@ class Hold:
     """Delivery is to be held for every replica.
 
     Attributes:
-        state: Name of the DispatchState.
+        state: Name of the DispatchState; RUNNING: the provider asked to wait, and that is all.
         reason: For people.
-        duration: For how long.
+        duration: For how long, or until a single email is tried.
+        refused_name: Name of the refusals that are the cause; empty: another cause.
     """
 
     state: str
     reason: str
     duration: timedelta
+    refused_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class RetryPolicy:
         max_delay: Upper bound of every delay.
         probe_interval: Between tries while something is wrong that is no email's fault.
         quota_interval: Between tries while the quota is used up and the provider does not say for how long.
+        soon: Until another email is tried, where one told nothing about the provider.
     """
 
     max_attempts: int
@@ -68,9 +71,18 @@ class RetryPolicy:
     max_delay: timedelta
     probe_interval: timedelta
     quota_interval: timedelta = timedelta(hours=1)
+    soon: timedelta = timedelta(milliseconds=250)
 
-    def decide(
-        self, failure: Failure, *, attempt: int, maybe_accepted: bool, jitter: float, batch: bool = False
+    def decide(  # noqa: PLR0911, PLR0913 - what a decision depends on, and may be
+        self,
+        failure: Failure,
+        *,
+        attempt: int,
+        maybe_accepted: bool,
+        jitter: float,
+        batch: bool = False,
+        outage: bool = False,
+        stopped_by: str = "",
     ) -> Decision:
         """Choose what becomes of a send whose request failed.
 
@@ -83,18 +95,23 @@ class RetryPolicy:
             maybe_accepted: An earlier request under the same key may have been accepted.
             jitter: Uniform draw from [0, 1), made by the caller.
             batch: The request went to the batch endpoint: what is wrong with one email was said of all.
+            outage: Different sends fail one after the other: this one's attempts are not for it to spend.
+            stopped_by: Name of the refusals that stopped delivery, where this request was to find out about them.
 
         Returns:
-            A delay never shorter than the provider's ``Retry-After``; only a misconfiguration is probed at an interval
-            of its own.
+            A delay never shorter than the provider's ``Retry-After``; what stops delivery as a whole is probed at an
+            interval of its own.
         """
         kind = failure.kind
         if kind is FailureKind.KEY_SPENT:
             return Decision(FailureAction.BURY, False, True, reason="OUTCOME_UNKNOWN", key_spent=True)  # noqa: FBT003
         if kind is FailureKind.OUTCOME_UNKNOWN:
-            return self._after_unknown(failure, attempt, jitter)
+            return self._after_unknown(failure, attempt, jitter, outage=outage)
         if batch and not maybe_accepted and kind in (FailureKind.REJECTED, FailureKind.DOMAIN_REFUSED):
             return Decision(FailureAction.RELEASE, refused=True, counted=False, alone=True)
+        if kind is FailureKind.REJECTED and not maybe_accepted and stopped_by and failure.name == stopped_by:
+            stop = self.stop_for_refusals(failure)
+            return Decision(FailureAction.RELEASE, refused=True, counted=False, delay=stop.duration, hold=stop)
         if kind is FailureKind.REJECTED:
             return self._after_rejection(failure, attempt, jitter, maybe_accepted=maybe_accepted)
         if kind is FailureKind.KEY_IN_USE:
@@ -114,7 +131,14 @@ class RetryPolicy:
         ceiling_s = min(self.max_delay.total_seconds(), self.base_delay.total_seconds() * 2.0 ** min(attempt - 1, 40))
         return timedelta(seconds=ceiling_s * jitter)
 
-    def _after_unknown(self, failure: Failure, attempt: int, jitter: float) -> Decision:
+    def stop_for_refusals(self, failure: Failure) -> Hold:
+        """Many different emails are refused with one name: that is no email's fault."""
+        return Hold("MISCONFIGURED", f"one after the other: {failure.error}", self.probe_interval, failure.name)
+
+    def _after_unknown(self, failure: Failure, attempt: int, jitter: float, *, outage: bool) -> Decision:
+        if outage:
+            delay = max(self.backoff(attempt, jitter), failure.retry_after or timedelta())
+            return Decision(FailureAction.RETRY, refused=False, counted=False, delay=delay)
         if attempt >= self.max_attempts:
             return Decision(FailureAction.BURY, refused=False, counted=True, reason="ATTEMPTS_EXHAUSTED")
         delay = max(self.backoff(attempt, jitter), failure.retry_after or timedelta())
@@ -134,8 +158,10 @@ class RetryPolicy:
             delay = failure.retry_after or timedelta(seconds=1)
             return delay, Hold("RUNNING", failure.error, min(delay, _LONGEST_RATE_HOLD))
         if failure.kind is FailureKind.QUOTA_EXHAUSTED:
-            delay = failure.retry_after or self.quota_interval
-            return delay, Hold("QUOTA_EXHAUSTED", failure.error, delay)
+            # These emails wait no longer than the others: nothing is taken before the quota renews, or is renewed.
+            return self.probe_interval, Hold(
+                "QUOTA_EXHAUSTED", failure.error, failure.retry_after or self.quota_interval
+            )
         if failure.kind is FailureKind.MISCONFIGURED:
             return self.probe_interval, Hold("MISCONFIGURED", failure.error, self.probe_interval)
         if failure.kind is FailureKind.DOMAIN_REFUSED:

@@ -52,10 +52,6 @@ class RedisEmailRetryService:
         """Give back entries, as lane and entry id, that were not begun, or that failed us (``died``)."""
         await self._scripts.hand_back(self._consumer, entries, died=died)
 
-    async def hold(self, state: str, reason: str, duration: timedelta) -> None:
-        """Hold delivery for every replica."""
-        await self._scripts.hold(state, reason, duration)
-
     async def promote(self, *, passing_over: int = 0) -> Promoted:
         """Put parked emails that have come due back on their streams."""
         return await self._scripts.promote(most=MOST_PER_PROMOTION, passing_over=passing_over)

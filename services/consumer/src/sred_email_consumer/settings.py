@@ -50,7 +50,9 @@ class ConsumerSettings(ServiceSettings):
     provider_timeout: PositiveSeconds = timedelta(seconds=15)
     claim_idle: PositiveSeconds = Field(default=timedelta(seconds=60), validate_default=True)
     retry_horizon: PositiveSeconds = Field(default=MAX_HORIZON, le=MAX_HORIZON)
+    breaker_failures: int = Field(default=5, ge=1, le=1000, description="sends that fail in a row, over all replicas")
     probe_interval: PositiveSeconds = timedelta(seconds=15)
+    low_share: float = Field(default=0.1, ge=0, le=1, description="of the places sent, over all replicas")
     max_deliveries: int = Field(default=5, ge=1, le=1000, description="owners that died while working on one entry")
     redirect_all_to: Address | None = Field(default=None, description="staging: every email goes to this address")
     consumer_grpc_listen: Listen = ListenAddress("0.0.0.0", 50052)  # noqa: S104 - a container's port

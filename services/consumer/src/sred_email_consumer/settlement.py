@@ -10,11 +10,12 @@ import structlog
 
 from sred_email_consumer.dead_letters import Burial, DeadLetterService
 from sred_email_consumer.metrics import ConsumerMetrics
-from sred_email_consumer.outcome import Accepted, Failure
-from sred_email_consumer.retry_policy import Decision, Hold, RetryPolicy
+from sred_email_consumer.outcome import Accepted, Failure, FailureKind
+from sred_email_consumer.retry_policy import Decision, RetryPolicy
 from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.sends import ClaimedSend, Passenger, persist
 from sred_email_consumer.serializer import BATCH_ENDPOINT
+from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.records import (
     AcceptedEmail,
@@ -46,8 +47,10 @@ class Settlement:
         retries: RedisEmailRetryService,
         dead_letters: DeadLetterService,
         policy: RetryPolicy,
+        weather: ProviderWeather,
         metrics: ConsumerMetrics,
     ) -> None:
+        self._weather = weather
         self._log = delivery_log
         self._retries = retries
         self._dead_letters = dead_letters
@@ -59,6 +62,7 @@ class Settlement:
 
     async def accepted(self, send: ClaimedSend, answer: Accepted) -> None:
         """A 200: what it accepted is SUCCESS, what it refused within a batch goes alone, to learn its real answer."""
+        told = asyncio.ensure_future(self._weather.accepted(send))
         ids = [p.email.email_id for p in send.passengers]
         answered = AnsweredSend(
             send.claim.send_id,
@@ -76,22 +80,27 @@ class Settlement:
         await self._leave_queue(send, [send.passengers[position] for position in answer.message_ids])
         if answer.errors:
             await self._release(send, [send.passengers[p] for p in answer.errors], timedelta(), alone=True)
+        await told
 
     async def failed(self, send: ClaimedSend, failure: Failure) -> None:
         """Another answer, or none."""
+        batch = send.shape.endpoint == BATCH_ENDPOINT
         decision = self._policy.decide(
             failure,
             attempt=send.claim.attempts + 1,
             maybe_accepted=send.claim.maybe_accepted_before,
-            batch=send.shape.endpoint == BATCH_ENDPOINT,
+            batch=batch,
             jitter=random.random(),  # noqa: S311 - spreads load, keeps no secret
+            outage=await self._weather.failed(send, failure),
+            stopped_by=self._weather.stopped_by(send),
         )
-        settled = self._settle(send, failure.error, decision)
-        if decision.hold is None:
-            await settled
-        else:  # at once: every other slot, here and elsewhere, is about to meet the same
-            hold = decision.hold
-            await asyncio.gather(settled, persist(lambda: self._hold(hold)))
+        steps = [self._settle(send, failure.error, decision)]
+        hold = decision.hold
+        if hold is not None:  # at once: every other slot, here and elsewhere, is about to meet the same
+            steps.append(persist(lambda: self._weather.stop(send, hold)))
+        elif failure.kind in (FailureKind.REJECTED, FailureKind.DOMAIN_REFUSED) and not batch:
+            steps.append(persist(lambda: self._weather.refused(send, failure)))
+        await asyncio.gather(*steps)
 
     async def give_up(self, send: ClaimedSend, error: str) -> None:
         """No request any more for a send that may have been accepted: its emails become dead letters."""
@@ -236,16 +245,6 @@ class Settlement:
             await persist(lambda: self._retries.finish(finished))
         else:
             await persist(lambda: self._retries.finish_sends([(email.email_id, email.email_id)]))
-
-    async def _hold(self, hold: Hold) -> None:
-        await self._retries.hold(hold.state, mask_addresses(hold.reason), hold.duration)
-        if hold.state != "RUNNING":
-            log.warning(
-                "delivery_held",
-                state=hold.state,
-                reason=mask_addresses(hold.reason),
-                seconds=hold.duration.total_seconds(),
-            )
 
     async def _record_answers(self, sends: Sequence[AnsweredSend]) -> list[list[str]]:
         """Record whole sends, many in one statement; for each the dead letters that it resolved."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +11,8 @@ import structlog
 from sred_email_consumer.delivery import EmailDelivery
 from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.sends import StoppingError
-from sred_email_core.errors import QueueUnavailableError
+from sred_email_consumer.weather import ProviderWeather
+from sred_email_core.errors import QueueUnavailableError, RetryLaterError
 from sred_email_core.lifecycle import wait_for
 from sred_email_core.queue.doorbell import Doorbell
 from sred_email_core.queue.keys import Lane
@@ -33,12 +34,14 @@ class EmailStreamConsumer:
     where every replica and the autoscaler see it.
     """
 
-    def __init__(  # noqa: PLR0913 - the composition root names each
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root names each
         self,
         name: str,
         scripts: QueueScripts,
         delivery: EmailDelivery,
         doorbell: Doorbell,
+        weather: ProviderWeather,
+        restore_pauses: Callable[[], Awaitable[object]],
         metrics: ConsumerMetrics,
         *,
         wish: Wish,
@@ -51,6 +54,8 @@ class EmailStreamConsumer:
             scripts: The queue.
             delivery: What carries one request to its outcome.
             doorbell: What to wait on while there is nothing to do.
+            weather: What is known of the provider.
+            restore_pauses: Copies the pauses of the log to Redis; RetryLaterError: one of them does not answer.
             metrics: Where to count.
             wish: What this consumer could send while nothing is in flight.
             drain_timeout_s: How long requests in flight may take after the stop.
@@ -59,6 +64,8 @@ class EmailStreamConsumer:
         self._scripts = scripts
         self._delivery = delivery
         self._doorbell = doorbell
+        self._weather = weather
+        self._restore_pauses = restore_pauses
         self._metrics = metrics
         self._wish = wish
         self._drain_timeout_s = drain_timeout_s
@@ -74,7 +81,7 @@ class EmailStreamConsumer:
             try:
                 await self.recover_lost()
                 taken = await self.run_once()
-            except QueueUnavailableError as e:
+            except RetryLaterError as e:
                 log.debug("take_failed", reason=str(e))
                 self._recheck_at_s = 0.0  # what it took may be ours without our knowing
                 await wait_for(stop, 0.25)
@@ -87,16 +94,24 @@ class EmailStreamConsumer:
 
         Raises:
             QueueUnavailableError: Redis does not answer.
+            LogUnavailableError: Redis has no copy of the pauses, and PostgreSQL does not answer.
         """
         free = self._wish.slots - len(self._in_flight)
         if free == 0:
             return None
         suspect = not any(e.deaths >= _SUSPECT_DEATHS for entries in self._in_flight.values() for e in entries)
-        taken = await self._scripts.take(self._name, replace(self._wish, slots=free, suspect=suspect))
+        wish = replace(self._wish, slots=free, suspect=suspect, accepted=self._weather.fetch_accepted())
+        taken = await self._scripts.take(self._name, wish)
+        if taken.pauses_missing:
+            await self._restore_pauses()
+            taken = await self._scripts.take(self._name, wish)
+        self._weather.seen(taken)
         for email_id in taken.repeats:
-            self._start(self._deliver_repeat(email_id, taken.alive), ())
+            self._start(self._probing(taken.probe, email_id, self._deliver_repeat(email_id, taken.alive)), ())
         for entries in taken.requests:
-            self._start(self._delivery.deliver_request(entries, self._stopping), entries)
+            email_id = entries[0].fields.get(b"email_id", b"").decode("utf-8", "replace")
+            work = self._delivery.deliver_request(entries, self._stopping)
+            self._start(self._probing(taken.probe, email_id, work), entries)
         return taken
 
     async def recover_lost(self) -> int:
@@ -147,6 +162,20 @@ class EmailStreamConsumer:
             await wait_for(stop, wait_s)
         else:
             await _first_of(stop.wait(), self._doorbell.wait(wait_s))
+
+    async def _probing(self, probe: int, first_email_id: str, work: Coroutine[object, object, None]) -> None:
+        """Let work be a probe, if it is one."""
+        if not probe:
+            await work
+            return
+        self._weather.probe_begins(probe, first_email_id)
+        try:
+            await work
+        finally:
+            try:
+                await self._weather.probe_ends(probe)
+            except QueueUnavailableError as e:
+                log.debug("probe_not_ended", reason=str(e))  # another is tried after a while
 
     async def _deliver_repeat(self, first_email_id: str, alive: frozenset[str]) -> None:
         try:

@@ -5,12 +5,15 @@ from typing import Any
 
 import asyncpg
 
+from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.email_send_log.recovery_letters import RecoveryLetterLog
 from sred_email_core.email_send_log.recovery_lock import RecoveryLock
+from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.epoch import Epoch
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.letter_scripts import LetterScripts
+from sred_email_core.queue.pause_copy import PauseCopy
 from sred_email_core.queue.recovery_scripts import RecoveryScripts
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts
@@ -49,6 +52,7 @@ def build_reconciler(
     emails = EmailPass(log, queue, scripts)
     rounds = RecoveryRounds(
         ExpiryStep(log, scripts),
+        PauseCopy(PauseLog(pool), DispatchScripts(runner, keys)),
         emails,
         [PlacePass(log, queue), LeftoverPass(queue), emails, ShownPass(letter_log, dlq), LetterPass(letter_log, dlq)],
         Epoch(runner, keys),

@@ -10,6 +10,7 @@ import structlog
 
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.queue.epoch import Epoch
+from sred_email_core.queue.pause_copy import PauseCopy
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_ingress.recovery.emails import EmailPass, first_id_of
 from sred_email_ingress.recovery.passes import Mended, Pass, Step, passing_over_failures
@@ -68,18 +69,27 @@ class RecoveryRounds:
     """
 
     def __init__(
-        self, expiry: ExpiryStep, emails: EmailPass, passes: Sequence[Pass], epoch: Epoch, *, after: timedelta
+        self,
+        expiry: ExpiryStep,
+        pauses: PauseCopy,
+        emails: EmailPass,
+        passes: Sequence[Pass],
+        epoch: Epoch,
+        *,
+        after: timedelta,
     ) -> None:
         """Prepare.
 
         Args:
             expiry: What ends expired emails.
+            pauses: What tells Redis which lanes are paused.
             emails: What puts emails back.
             passes: Everything that is gone through, ``emails`` too, in this order: what frees memory first.
             epoch: Tells whether Redis is another one.
             after: How long what changed is left to whoever changed it.
         """
         self._expiry = expiry
+        self._pauses = pauses
         self._emails = emails
         self._passes = passes
         self._epoch = epoch
@@ -102,6 +112,8 @@ class RecoveryRounds:
             LogUnavailableError: PostgreSQL does not answer; the next round goes on from here.
             QueueUnavailableError: Redis does not answer or is full; the same.
         """
+        with passing_over_failures("pauses"):
+            await self._pauses.renew()
         with passing_over_failures("expired emails"):
             for _ in range(_EXPIRE_PAGES):
                 if not await self._expiry.run_once():

@@ -1,5 +1,6 @@
 """Between emails and what travels on a stream."""
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from sred_email_core.queue.keys import Lane
 
 INLINE_LIMIT_BYTES = 64 * 1024
 """Content over this size, and attachments, stay in PostgreSQL: the memory of Redis is for many small emails."""
+
+_DOMAIN = re.compile(r"[a-z0-9.-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,22 @@ class QueuedEmail:
 
     @property
     def hints(self) -> bytes:
-        """What the take script needs to know of it: size in bytes, 1 if it goes alone, expiry in Unix ms (0: none)."""
+        """What the take script needs to know.
+
+        Size in bytes, 1 if it goes alone, expiry in Unix ms (0: none), and sender domain; that is left out where it is
+        not known, or is none that a hint can hold.
+        """
         expires_ms = int(self.expire_at.timestamp() * 1000) if self.expire_at is not None else 0
-        return b"%d %d %d" % (self.size_bytes, self.alone, expires_ms)
+        domain = self.sender_domain
+        hints = b"%d %d %d" % (self.size_bytes, self.alone, expires_ms)
+        return hints + b" " + domain.encode() if domain else hints
+
+    @property
+    def sender_domain(self) -> str:
+        """Domain of its sender in lower case; empty: it is not known, or is none that a hint can hold."""
+        address = self.content.from_address if self.content is not None else ""
+        domain = address.rpartition("@")[2].rstrip("> ").lower()
+        return domain if _DOMAIN.fullmatch(domain) else ""
 
     @classmethod
     def of_content(  # noqa: PLR0913 - the columns of a row

@@ -68,8 +68,38 @@ class QueueKeys:
 
     @property
     def dispatch(self) -> str:
-        """HASH that holds delivery for all replicas: ``state``, ``reason``, ``set``, ``until`` (Unix ms)."""
+        """HASH of what holds or slows delivery, for all replicas; times are Unix milliseconds.
+
+        * A wait that the provider asked for: ``hold_reason``, ``set``, ``until``.
+        * What stopped delivery: ``state`` (else it runs), ``reason``, ``since``, ``number`` (another for each time that
+          it stops), ``refused_name``; and its probes: ``probe_at`` (the next), ``probed_at`` (the last), ``probing``
+          (number of the state that it probes, until it is reported), ``cause`` (email id of the last).
+        * The limiter: ``provider_limit`` (requests per second; 0: it does not say), ``scouted`` (when a request went
+          ahead to learn it).
+        * Shares: ``low_credit`` (places that LOW may claim), ``repeated`` (1: the last grant went to a repeat).
+        * ``served_since``: signs of life that are older say nothing.
+        """
         return f"{self.prefix}:dispatch"
+
+    @property
+    def pauses(self) -> str:
+        """HASH of the paused lanes, by number, with the reason; a copy of the log's, with its ``version``."""
+        return f"{self.prefix}:pauses"
+
+    @property
+    def domains(self) -> str:
+        """HASH from a sender domain that the provider refuses to when it is tried again (Unix ms), a space, why."""
+        return f"{self.prefix}:domains"
+
+    @property
+    def failures(self) -> str:
+        """SET of the sends that failed one after the other, since one was accepted."""
+        return f"{self.prefix}:failures"
+
+    @property
+    def refusals(self) -> str:
+        """HASH: what was refused one after the other, since something was accepted; see count_refusal.lua."""
+        return f"{self.prefix}:refusals"
 
     @property
     def consumers(self) -> str:

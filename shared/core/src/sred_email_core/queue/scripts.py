@@ -1,5 +1,6 @@
 """A typed face over the Lua scripts: every move in Redis is one of these calls."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,8 @@ _T = TypeVar("_T")
 
 _CHUNK = 100
 """Emails in one call of a script: bounds how long Redis is blocked."""
+_HELD, _PAUSES_MISSING = 1, 2
+"""What take says before everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class Wish:
         batch_size: The most emails in a request.
         batch_bytes: The most content in a request of several.
         suspect: Whether an entry that owners died with may be among them.
+        low_share: Of the places, what LOW keeps while higher lanes have work; 0 to 1.
+        probe_interval: Between single emails that are tried while delivery is stopped.
+        probe_patience: After which such an email that nobody reported is given up; longer than any attempt.
+        accepted: A request of this consumer was accepted since it asked last.
     """
 
     slots: int
@@ -56,6 +63,31 @@ class Wish:
     batch_size: int = 1
     batch_bytes: int = 2 * 1024 * 1024
     suspect: bool = True
+    low_share: float = 0.1
+    probe_interval: timedelta = timedelta(seconds=15)
+    probe_patience: timedelta = timedelta(seconds=16)
+    accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchWeather:
+    """What holds or slows delivery, for every replica.
+
+    Attributes:
+        state: Name of the DispatchState.
+        reason: Why it is not RUNNING.
+        refused_name: Name of the refusals that stopped delivery; empty: something else did, or nothing.
+        limit_known: Whether it is known what limit the provider has.
+        provider_limit: That limit, in requests per second; None: the provider does not say, or it is not known.
+        domains: Sender domains whose emails wait, because the provider refuses them.
+    """
+
+    state: str = "RUNNING"
+    reason: str = ""
+    refused_name: str = ""
+    limit_known: bool = False
+    provider_limit: float | None = None
+    domains: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +100,9 @@ class Taken:
         repeats: For each send to be repeated, the id of its first email.
         requests: New work: the entries of each request, highest lane first.
         alive: Consumers that gave a sign of life of late; told where there are repeats.
+        weather: What holds or slows delivery.
+        probe: Number of the state that this work, one request, is to probe; 0: it is not.
+        pauses_missing: Nothing is taken before the pauses of the log are copied to Redis.
     """
 
     held: bool
@@ -75,6 +110,9 @@ class Taken:
     repeats: list[str]
     requests: list[list[Entry]]
     alive: frozenset[str] = frozenset()
+    weather: DispatchWeather = DispatchWeather()
+    probe: int = 0
+    pauses_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +202,28 @@ class QueueScripts:
     async def take(self, consumer: str, wish: Wish) -> Taken:
         """Take work for free slots, with the grants to send it; a sign of life, too."""
         keys = self._keys
-        limit, window_ms = grant_window(wish.requests_per_second)
-        held, wait_ms, repeats, requests, alive = await self._run(
+        answer = await self._run(
             "take",
-            [*keys.streams, keys.retry, keys.places, keys.grants, keys.dispatch, keys.doorbell, keys.consumers],
             [
-                *(GROUP, consumer, ORPHANS),
-                *(wish.slots, limit, window_ms, _ms(wish.claim_idle), wish.batch_size, wish.batch_bytes),
-                int(wish.suspect),
+                *(*keys.streams, keys.retry, keys.places, keys.parked, keys.grants, keys.dispatch, keys.doorbell),
+                *(keys.consumers, keys.pauses, keys.domains, keys.failures, keys.refusals),
+            ],
+            [
+                *(GROUP, consumer, ORPHANS, wish.slots, wish.requests_per_second, _ms(wish.claim_idle)),
+                *(wish.batch_size, wish.batch_bytes, int(wish.suspect), wish.low_share),
+                *(_ms(wish.probe_interval), _ms(wish.probe_patience), int(wish.accepted)),
             ],
         )
+        outcome, wait_ms, repeats, requests, alive, probe, *weather = answer
         return Taken(
-            held=bool(held),
+            held=outcome == _HELD,
             wait=timedelta(milliseconds=wait_ms) if wait_ms else None,
             repeats=[email_id.decode("utf-8", "replace") for email_id in repeats],
             requests=[[_entry(entry) for entry in request] for request in requests],
             alive=frozenset(name.decode("utf-8", "replace") for name in alive if b"\0" not in name),
+            weather=_weather(*weather),
+            probe=int(probe),
+            pauses_missing=outcome == _PAUSES_MISSING,
         )
 
     async def reclaim(self, consumer: str, lane: Lane, *, idle: timedelta, start: str, most: int) -> tuple[str, int]:
@@ -310,10 +354,6 @@ class QueueScripts:
         for chunk in _chunks(dead_letter_ids):
             await self._run("unbury", [self._keys.dlq, self._keys.letters], list(chunk))
 
-    async def hold(self, state: str, reason: str, duration: timedelta) -> None:
-        """Hold delivery for every replica; a longer hold that is in force stays."""
-        await self._run("hold", [self._keys.dispatch], [state, reason, _ms(duration)])
-
     async def leave(self, consumer: str) -> bool:
         """Remove a consumer from the group if nothing is pending for it; whether it is gone."""
         name = consumer.encode("utf-8", "surrogateescape")
@@ -338,20 +378,26 @@ def _entry(answer: list[Any]) -> Entry:
     return Entry(Lane(lane), entry_id.decode(), tuple(zip(flat[::2], flat[1::2], strict=True)), deaths)
 
 
-def grant_window(requests_per_second: float) -> tuple[int, int]:
-    """Turn a rate into a window of the last N grants.
+def _weather(
+    state: bytes, reason: bytes, refused_name: bytes, limit: bytes, domains: Sequence[bytes]
+) -> DispatchWeather:
+    return DispatchWeather(
+        state=state.decode(),
+        reason=reason.decode("utf-8", "replace"),
+        refused_name=refused_name.decode("utf-8", "replace"),
+        limit_known=limit != b"",
+        provider_limit=read_limit(limit),
+        domains=frozenset(domain.decode("utf-8", "replace") for domain in domains),
+    )
 
-    Args:
-        requests_per_second: 0 or more; 0: no limit.
 
-    Returns:
-        The most grants in a window, and the window in milliseconds: never shorter than N grants take at that rate,
-        and 10 ms longer, because requests do not arrive as evenly as they were granted.
-    """
-    if requests_per_second <= 0:
-        return 0, 0
-    grants = max(1, int(requests_per_second))
-    return grants, int(grants / requests_per_second * 1000) + 10
+def read_limit(text: bytes) -> float | None:
+    """The provider's limit as Redis keeps it, in requests per second; None: it does not say."""
+    try:
+        limit = float(text or b"0")
+    except ValueError:
+        return None
+    return limit if 0 < limit < math.inf else None
 
 
 def _ms(duration: timedelta) -> int:

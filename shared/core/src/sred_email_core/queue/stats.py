@@ -9,9 +9,30 @@ from redis.exceptions import RedisError, ResponseError
 
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.queue.keys import GROUP, ORPHANS, Lane, QueueKeys
+from sred_email_core.queue.scripts import read_limit
 
 _LONGEST_HOLD_MS = 32 * 24 * 60 * 60 * 1000
 """As in take.lua: a longer hold is none that we made."""
+_STOPPED = ("PROVIDER_DOWN", "MISCONFIGURED", "QUOTA_EXHAUSTED")
+_MOST_DOMAINS = 5
+"""Named one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchStatus:
+    """What holds or slows delivery, for every replica.
+
+    Attributes:
+        state: Name of the DispatchState.
+        reason: Why it is not RUNNING, or what slows it; empty: nothing.
+        paused: Lanes whose delivery an operator has paused.
+        provider_limit: Requests per second that the provider allows; None: it does not say.
+    """
+
+    state: str
+    reason: str
+    paused: frozenset[Lane] = frozenset()
+    provider_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +70,14 @@ class QueueStats:
         retry_scheduled: Members of the retry set that are not due.
         retry_due: Members that are.
         consumers: By name.
-        state: Name of the DispatchState.
-        reason: Why it is not RUNNING, or what slows it; empty: nothing.
+        dispatch: What holds or slows delivery.
     """
 
     lanes: list[LaneStats]
     retry_scheduled: int
     retry_due: int
     consumers: list[ConsumerStats]
-    state: str
-    reason: str
+    dispatch: DispatchStatus
 
 
 class QueueInspector:
@@ -79,6 +98,22 @@ class QueueInspector:
         except (RedisError, OSError, TimeoutError) as e:
             raise QueueUnavailableError(f"Redis: {e}") from e
 
+    async def read_dispatch(self) -> DispatchStatus:
+        """What holds or slows delivery.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.time()
+        for key in (self._keys.dispatch, self._keys.pauses, self._keys.domains):
+            pipe.hgetall(key)
+        try:
+            (seconds, micros), dispatch, pauses, domains = await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as e:
+            raise QueueUnavailableError(f"Redis: {e}") from e
+        return _dispatch_status(dispatch, pauses, domains, int(seconds) * 1000 + int(micros) // 1000)
+
     async def _read(self) -> QueueStats:
         seconds, micros = await self._redis.time()
         now_ms = int(seconds) * 1000 + int(micros) // 1000
@@ -86,14 +121,16 @@ class QueueInspector:
         pipe.zcard(self._keys.retry)
         pipe.zcount(self._keys.retry, "-inf", now_ms)
         pipe.hgetall(self._keys.dispatch)
+        pipe.hgetall(self._keys.pauses)
+        pipe.hgetall(self._keys.domains)
         for stream in self._keys.streams:
             pipe.xlen(stream)
             pipe.xpending(stream, GROUP)
             pipe.xinfo_groups(stream)
             pipe.xinfo_consumers(stream, GROUP)
             pipe.xpending_range(stream, GROUP, "-", "+", 1, ORPHANS)
-        scheduled, due, dispatch, *streams = await pipe.execute(raise_on_error=False)
-        for answer in (scheduled, due, dispatch):
+        scheduled, due, dispatch, pauses, domains, *streams = await pipe.execute(raise_on_error=False)
+        for answer in (scheduled, due, dispatch, pauses, domains):
             if isinstance(answer, Exception):
                 raise answer
         lanes: list[LaneStats] = []
@@ -105,14 +142,12 @@ class QueueInspector:
             for member in _unless_missing(members, []):
                 if _text(member["name"]) != ORPHANS:
                     _merge(consumers, member)
-        state, reason = _dispatch_state(dispatch, now_ms)
         return QueueStats(
             lanes=lanes,
             retry_scheduled=scheduled - due,
             retry_due=due,
             consumers=[consumers[name] for name in sorted(consumers)],
-            state=state,
-            reason=reason,
+            dispatch=_dispatch_status(dispatch, pauses, domains, now_ms),
         )
 
     async def _lane(
@@ -157,14 +192,30 @@ def _merge(consumers: dict[str, ConsumerStats], member: dict[str, Any]) -> None:
     consumers[name] = ConsumerStats(name, before.in_flight + int(member["pending"]), min(before.idle, idle))
 
 
-def _dispatch_state(dispatch: dict[bytes, bytes], now_ms: int) -> tuple[str, str]:
+def _dispatch_status(
+    dispatch: dict[bytes, bytes], pauses: dict[bytes, bytes], domains: dict[bytes, bytes], now_ms: int
+) -> DispatchStatus:
+    state = _text(dispatch.get(b"state", b"RUNNING"))
+    reasons = [_text(dispatch.get(b"reason", b""))]
+    if state not in _STOPPED:
+        state, reasons = "RUNNING", []
+    paused = frozenset(lane for lane in Lane if str(int(lane)).encode() in pauses)
+    if paused == frozenset(Lane):
+        beneath = [f"{state}: {reasons[0]}"] if reasons else []
+        state, reasons = "PAUSED", [_text(pauses[str(int(Lane.HIGH)).encode()]), *beneath]
     try:
         until_ms = float(dispatch.get(b"until", b"0"))
     except ValueError:
         until_ms = 0.0
-    if not now_ms < until_ms < now_ms + _LONGEST_HOLD_MS:
-        return "RUNNING", ""
-    return _text(dispatch.get(b"state", b"RUNNING")), _text(dispatch.get(b"reason", b""))
+    if now_ms < until_ms < now_ms + _LONGEST_HOLD_MS:
+        seconds = (until_ms - now_ms) / 1000
+        reasons.append(f"held for {seconds:.1f} s: {_text(dispatch.get(b'hold_reason', b''))}")
+    for domain, told in sorted(domains.items())[:_MOST_DOMAINS]:
+        reasons.append(f"emails from {_text(domain)} wait: {_text(told).partition(' ')[2]}")
+    if len(domains) > _MOST_DOMAINS:
+        reasons.append(f"and emails from {len(domains) - _MOST_DOMAINS} more domains")
+    reason = "; ".join(reason for reason in reasons if reason)
+    return DispatchStatus(state, reason, paused, read_limit(dispatch.get(b"provider_limit", b"")))
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - Redis' answers

@@ -33,7 +33,7 @@ for i = 3, #ARGV, 5 do
         end
       end
     end
-    if not string.match(hints, '^%d+ [01] %d+$') then
+    if not string.match(hints, '^%d+ [01] %d+') then
       hints = '0 1 0' -- no entry of ours: it goes alone
     end
     if ARGV[i + 4] == '1' then

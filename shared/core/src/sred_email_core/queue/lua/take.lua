@@ -5,62 +5,128 @@
 -- KEYS[1..3]  streams HIGH, NORMAL, LOW
 -- KEYS[4]     retry ZSET      member = email_id, score = due, Unix ms
 -- KEYS[5]     places HASH     field = email_id, value = where the email is
--- KEYS[6]     grants LIST     newest first: when the last requests were granted, Unix ms
--- KEYS[7]     dispatch HASH   state, reason, set, until (Unix ms): delivery is held for every replica until then;
---                             served_since (Unix ms): signs of life that are older say nothing
--- KEYS[8]     doorbell LIST
--- KEYS[9]     consumers ZSET  member = consumer, score = last sign of life, Unix ms
+-- KEYS[6]     parked HASH     field = email_id, value = hints, a line feed, message
+-- KEYS[7]     grants LIST     newest first: when the last requests were granted, Unix ms
+-- KEYS[8]     dispatch HASH   what holds or slows delivery for every replica; see keys.py
+-- KEYS[9]     doorbell LIST
+-- KEYS[10]    consumers ZSET  member = consumer, score = last sign of life, Unix ms
+-- KEYS[11]    pauses HASH     field = lane (1..3), value = why; a copy of what PostgreSQL says, with its version
+-- KEYS[12]    domains HASH    field = sender domain that is refused, value = when to try it, Unix ms, a space, why
+-- KEYS[13]    failures SET    sends that failed one after the other, over all replicas
+-- KEYS[14]    refusals HASH   what was refused one after the other, over all replicas
 -- ARGV[1]     consumer group      ARGV[2]  consumer      ARGV[3]  name that orphaned entries wait under
 -- ARGV[4]     free slots: the most requests to return
--- ARGV[5]     grants in a window (0: no limit)   ARGV[6]  the window, ms
--- ARGV[7]     claim idle, ms: a repeat that nobody settles is due again after it
--- ARGV[8]     most emails in a request   ARGV[9]  most bytes of content in a request of several
--- ARGV[10]    1 if the consumer may take an entry whose owners died twice or more
+-- ARGV[5]     requests per second (0: no limit); the provider's own limit, where it is lower, wins
+-- ARGV[6]     claim idle, ms: a repeat that nobody settles is due again after it
+-- ARGV[7]     most emails in a request   ARGV[8]  most bytes of content in a request of several
+-- ARGV[9]     1 if the consumer may take an entry whose owners died twice or more
+-- ARGV[10]    share of the places that LOW keeps while higher lanes have work, 0 to 1
+-- ARGV[11]    ms between probes   ARGV[12]  ms after which a probe that nobody reported is given up
+-- ARGV[13]    1 if a request of this consumer was accepted since it asked last
 --
--- Returns  {1 if nothing may be sent before the wait is over, ms until it is worth asking again (0: nothing is known to
---           come), {email_id of each repeat}, {for each request its entries {lane, entry id, fields, deaths}},
---           {consumers that are alive, told with repeats}}
+-- Returns  {0: go on; 1: nothing may be sent before the wait is over; 2: the copy of the pauses is missing,
+--           ms until it is worth asking again (0: nothing is known to come), {email_id of each repeat},
+--           {for each request its entries {lane, entry id, fields, deaths}}, {consumers that are alive, told with
+--           repeats}, number of the state if this work probes it (0: it does not), state, reason, name of the refusals
+--           that stopped delivery, the provider's limit ('': not known yet), {sender domains that are refused}}
 --
 -- Where no more emails wait than there are requests to make, each goes alone. Else they share one request, up to its
 -- limits, and the caller comes again at once. Entries are looked at before they are read, so that nothing is taken that
 -- does not fit. An entry whose owner died once shares its request with few others of its kind, later with none, and one
--- at a time.
+-- at a time. While delivery is stopped, one email at a time goes out to see whether it can go on.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local group, consumer, orphans = ARGV[1], ARGV[2], ARGV[3]
-local slots, limit, window, claim_idle = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local batch_size, batch_bytes, suspect_allowed = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10] == '1'
+local slots, rate, claim_idle = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local batch_size, batch_bytes, suspect_allowed = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
+local low_share, probe_interval, probe_patience = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local HIGH, LOW = 1, 3
 local EXPIRES_SOON, SHAKEN_SIZE, ORPHANS_SEEN = 15 * 60 * 1000, math.min(10, batch_size), 1000
 local LONGEST_WAIT, LONGEST_HOLD = 60 * 60 * 1000, 32 * 24 * 60 * 60 * 1000 -- a longer hold is none that we made
+local SLACK, SCOUT_PATIENCE = 20, 2000 -- requests do not arrive as evenly as they were granted
 local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 3) .. '%-' .. string.rep('%x', 12) .. '$'
+local STATES = {PROVIDER_DOWN = true, MISCONFIGURED = true, QUOTA_EXHAUSTED = true}
 
 for lane = 1, 3 do
   redis.call('XPENDING', KEYS[lane], group, '-', '+', 1) -- a group that is missing fails here, before anything is done
 end
-local newest = redis.call('ZREVRANGE', KEYS[9], 0, 0, 'WITHSCORES')
+local newest = redis.call('ZREVRANGE', KEYS[10], 0, 0, 'WITHSCORES')
 if newest[2] and now - tonumber(newest[2]) > math.max(3000, claim_idle / 4) then
-  redis.call('HSET', KEYS[7], 'served_since', now) -- nobody was heard: Redis was away, or its clock was set
+  redis.call('HSET', KEYS[8], 'served_since', now) -- nobody was heard: Redis was away, or its clock was set
 end
-redis.call('ZADD', KEYS[9], now, consumer)
+redis.call('ZADD', KEYS[10], now, consumer)
+if ARGV[13] == '1' then
+  redis.call('DEL', KEYS[13], KEYS[14])
+end
 
-local held = redis.call('HMGET', KEYS[7], 'until', 'set')
-local held_until, held_since = tonumber(held[1]) or 0, tonumber(held[2]) or 0
+local dispatch = {}
+local told = redis.call('HGETALL', KEYS[8])
+for i = 1, #told, 2 do
+  dispatch[told[i]] = told[i + 1]
+end
+local function number_of(field)
+  local number = tonumber(dispatch[field]) or 0
+  return number == number and number or 0 -- not a number is no number
+end
+local state = STATES[dispatch['state']] and dispatch['state'] or 'RUNNING'
+local reason = state == 'RUNNING' and '' or dispatch['reason'] or ''
+local limit_known = tonumber(dispatch['provider_limit']) and dispatch['provider_limit'] or ''
+local domains = redis.call('HKEYS', KEYS[12])
+local repeats, requests, alive, probes = {}, {}, {}, 0
+local function answer(outcome, wait)
+  return {outcome, math.floor(wait), repeats, requests, alive, probes, state, reason, dispatch['refused_name'] or '',
+    limit_known, domains}
+end
+
+if redis.call('EXISTS', KEYS[11]) == 0 then
+  return answer(2, 0)
+end
+local paused, all_paused = {}, true
+for lane = 1, 3 do
+  local why = redis.call('HGET', KEYS[11], lane)
+  paused[lane] = why ~= false
+  all_paused = all_paused and paused[lane]
+end
+if all_paused then
+  state, reason = 'PAUSED', redis.call('HGET', KEYS[11], HIGH)
+  return answer(1, LONGEST_WAIT)
+end
+
+local held_until, held_since = number_of('until'), number_of('set')
 if held_since > now then -- the clock was set back: the hold lasts as long as it was meant to
   held_until = held_until - (held_since - now)
-  redis.call('HSET', KEYS[7], 'until', held_until, 'set', now)
+  redis.call('HSET', KEYS[8], 'until', held_until, 'set', now)
 end
 if held_until > now and held_until < now + LONGEST_HOLD then
-  return {1, math.min(held_until - now, LONGEST_WAIT), {}, {}, {}}
+  return answer(1, math.min(held_until - now, LONGEST_WAIT))
 end
 
-local wait, left = 0, slots
-if limit > 0 then
-  local used = 0
-  local newest_grant = redis.call('LINDEX', KEYS[6], 0)
-  if newest_grant and (tonumber(newest_grant) or math.huge) > now then -- the clock was set back: these grants say nothing any more
-    redis.call('DEL', KEYS[6])
+local probing = state ~= 'RUNNING'
+if probing then
+  local probe_at = number_of('probe_at')
+  if number_of('since') > now or probe_at > now + LONGEST_HOLD then -- the clock was set back
+    probe_at = now
+    redis.call('HSET', KEYS[8], 'since', now)
   end
-  for _, stamp in ipairs(redis.call('LRANGE', KEYS[6], 0, limit - 1)) do
+  if probe_at > now then
+    return answer(1, math.min(probe_at - now, LONGEST_WAIT))
+  end
+  slots = 1
+end
+
+local wait, left, limit = 0, slots, 0
+if rate > 0 then
+  if number_of('provider_limit') > 0 then
+    rate = math.min(rate, number_of('provider_limit'))
+  end
+  limit = math.max(1, math.floor(rate))
+  local window = math.floor(limit / rate * 1000) + SLACK
+  local used = 0
+  local newest_grant = redis.call('LINDEX', KEYS[7], 0)
+  if newest_grant and (tonumber(newest_grant) or math.huge) > now then -- the clock was set back: these grants say nothing any more
+    redis.call('DEL', KEYS[7])
+  end
+  for _, stamp in ipairs(redis.call('LRANGE', KEYS[7], 0, limit - 1)) do
     local stamp_left = (tonumber(stamp) or 0) + window - now
     if stamp_left > 0 then
       used = used + 1
@@ -69,66 +135,251 @@ if limit > 0 then
   end
   left = math.min(slots, limit - used)
   if left <= 0 then
-    return {1, wait, {}, {}, {}}
+    return answer(1, wait)
+  end
+  if limit_known == '' then -- one request goes ahead, to learn what the provider allows
+    local scouted = number_of('scouted')
+    if scouted <= now and scouted + SCOUT_PATIENCE > now then
+      return answer(0, scouted + SCOUT_PATIENCE - now)
+    end
+    left = 1
   end
 end
 local granted = left
 
-local repeats, alive = {}, {}
-for _, email_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, 100)) do
-  if left == 0 then
-    break
+-- What waits, in the order in which it goes: lane, entry id, fields, deaths (-1: new).
+local waiting, most, suspect, parked = {}, batch_size + left, nil, 0
+local function hints_of(entry)
+  for i = 1, #entry[3], 2 do
+    if entry[3][i] == 'hints' then
+      local size, alone, expires, rest = string.match(entry[3][i + 1], '^(%d+) ([01]) (%d+)(.*)$')
+      local domain = rest and string.match(rest, '^ ([%w%.%-]+)$')
+      if size and (rest == '' or domain) then
+        return tonumber(size), alone == '1', tonumber(expires), domain
+      end
+    end
   end
-  local place = redis.call('HGET', KEYS[5], email_id)
-  if place and string.sub(place, 1, 5) == 'send:' and not string.match(email_id, UUID) then
-    redis.call('ZREM', KEYS[4], email_id) -- no email of ours
-    redis.call('HDEL', KEYS[5], email_id)
-  elseif place and string.sub(place, 1, 5) == 'send:' then
+end
+local function last_delivered(lane)
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', KEYS[lane])) do
+    local fields = {}
+    for i = 1, #info, 2 do
+      fields[info[i]] = info[i + 1]
+    end
+    if fields['name'] == group then
+      return fields['last-delivered-id']
+    end
+  end
+end
+local function new_entries(lane, count)
+  local new = redis.pcall('XRANGE', KEYS[lane], '(' .. last_delivered(lane), '+', 'COUNT', count)
+  return new.err and {} or new -- an error: no id is left
+end
+local function look_at(lane, seen)
+  if paused[lane] then
+    return
+  end
+  for _, pending in ipairs(redis.call('XPENDING', KEYS[lane], group, '-', '+', ORPHANS_SEEN, orphans)) do
+    local waits = pending[4] > 2 and (suspect or not suspect_allowed) -- for the suspect before it to be settled
+    local found = not waits and #seen < most and redis.call('XRANGE', KEYS[lane], pending[1], pending[1])[1]
+    if waits or found == false then
+      -- another time
+    elseif found then
+      suspect = suspect or pending[4] > 2
+      seen[#seen + 1] = {lane, pending[1], found[2], pending[4] - 1}
+    else
+      redis.call('XACK', KEYS[lane], group, pending[1]) -- it was deleted while nobody had it
+    end
+  end
+  if #seen < most then
+    for _, entry in ipairs(new_entries(lane, most - #seen)) do
+      seen[#seen + 1] = {lane, entry[1], entry[2], -1}
+    end
+  end
+end
+local function fields_of(entry)
+  local email_id, hints, message = nil, '', nil
+  for i = 1, #entry[3], 2 do
+    if entry[3][i] == 'email_id' then
+      email_id = entry[3][i + 1]
+    elseif entry[3][i] == 'hints' then
+      hints = entry[3][i + 1]
+    elseif entry[3][i] == 'message' then
+      message = entry[3][i + 1]
+    end
+  end
+  return email_id, hints, message
+end
+local function own(entry)
+  if entry[4] >= 0 then
+    redis.call('XCLAIM', KEYS[entry[1]], group, consumer, 0, entry[2], 'RETRYCOUNT', entry[4] + 1, 'JUSTID')
+  else
+    redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', KEYS[entry[1]], '>')
+  end
+end
+local function leave_stream(entry)
+  own(entry)
+  redis.call('XACK', KEYS[entry[1]], group, entry[2])
+  redis.call('XDEL', KEYS[entry[1]], entry[2])
+end
+
+-- Emails from a domain that is refused leave for the retry set until the domain is tried again: by one of them.
+local function wait_of_domain(domain)
+  local due = domain and tonumber(string.match(redis.call('HGET', KEYS[12], domain) or '', '^(%d+) '))
+  if not due then
+    return nil
+  end
+  return due > now and due < now + LONGEST_HOLD and due - now or 0
+end
+local function try_domain(domain)
+  local why = string.match(redis.call('HGET', KEYS[12], domain), '^%d+ (.*)$')
+  redis.call('HSET', KEYS[12], domain, (now + probe_interval) .. ' ' .. why)
+end
+local function park(entry, delay)
+  local email_id, hints, message = fields_of(entry)
+  if not email_id or not message then
+    return false
+  end
+  leave_stream(entry)
+  redis.call('HSET', KEYS[6], email_id, hints .. '\n' .. message)
+  redis.call('ZADD', KEYS[4], now + delay, email_id)
+  redis.call('HSET', KEYS[5], email_id, 'retry:' .. entry[1])
+  parked = parked + 1
+  return true
+end
+
+local function due_sends(count, passing_over)
+  local found = {}
+  for _, email_id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, 100)) do
+    if #found == count then
+      break
+    end
+    local place = redis.call('HGET', KEYS[5], email_id)
+    if place and string.sub(place, 1, 5) == 'send:' and not string.match(email_id, UUID) then
+      redis.call('ZREM', KEYS[4], email_id) -- no email of ours
+      redis.call('HDEL', KEYS[5], email_id)
+    elseif place and string.sub(place, 1, 5) == 'send:' and email_id ~= passing_over then
+      found[#found + 1] = email_id
+    end
+  end
+  return found
+end
+local function take_repeats(ids)
+  for _, email_id in ipairs(ids) do
     redis.call('ZADD', KEYS[4], now + claim_idle, email_id)
     repeats[#repeats + 1] = email_id
-    left = left - 1
+  end
+  if #repeats > 0 then
+    alive = redis.call('ZRANGEBYSCORE', KEYS[10], now - claim_idle, '+inf')
   end
 end
-if #repeats > 0 then
-  alive = redis.call('ZRANGEBYSCORE', KEYS[9], now - claim_idle, '+inf')
+local function count_grants(taken)
+  if limit > 0 and taken > 0 then
+    for _ = 1, taken do
+      redis.call('LPUSH', KEYS[7], now)
+    end
+    redis.call('LTRIM', KEYS[7], 0, limit - 1)
+    if limit_known == '' then
+      redis.call('HSET', KEYS[8], 'scouted', now)
+    end
+  end
 end
 
--- What waits, in the order in which it goes: lane, entry id, fields, deaths (-1: new).
-local waiting, most, suspect = {}, batch_size + left, nil
-for lane = 1, 3 do
-  if left > 0 and #waiting < most then
-    for _, pending in ipairs(redis.call('XPENDING', KEYS[lane], group, '-', '+', ORPHANS_SEEN, orphans)) do
-      local waits = pending[4] > 2 and (suspect or not suspect_allowed) -- for the suspect before it to be settled
-      local found = not waits and #waiting < most and redis.call('XRANGE', KEYS[lane], pending[1], pending[1])[1]
-      if waits or found == false then
-        -- another time
-      elseif found then
-        suspect = suspect or pending[4] > 2
-        waiting[#waiting + 1] = {lane, pending[1], found[2], pending[4] - 1}
+if probing then
+  -- Another email than the one before, where there is one: new work first, since a repeat may fail for its own sake.
+  local cause, chosen, only = dispatch['cause'] or '', nil, nil
+  local cause_domain_waits = false
+  for lane = 1, 3 do
+    local seen = {}
+    most = 2
+    look_at(lane, seen)
+    for _, entry in ipairs(seen) do
+      local _, _, _, domain = hints_of(entry)
+      local delay = wait_of_domain(domain)
+      if chosen then
+        break
+      elseif delay and delay > 0 and not (only and only[1] == lane) and park(entry, delay) then
+        cause_domain_waits = true
+      elseif fields_of(entry) ~= cause then
+        chosen = entry
       else
-        redis.call('XACK', KEYS[lane], group, pending[1]) -- it was deleted while nobody had it
-      end
-    end
-    if #waiting < most then
-      local last
-      for _, info in ipairs(redis.call('XINFO', 'GROUPS', KEYS[lane])) do
-        local fields = {}
-        for i = 1, #info, 2 do
-          fields[info[i]] = info[i + 1]
-        end
-        if fields['name'] == group then
-          last = fields['last-delivered-id']
-        end
-      end
-      local new = redis.pcall('XRANGE', KEYS[lane], '(' .. last, '+', 'COUNT', most - #waiting) -- an error: no id is left
-      for _, entry in ipairs(new) do
-        waiting[#waiting + 1] = {lane, entry[1], entry[2], -1}
+        only = only or entry
       end
     end
   end
+  local sends = not chosen and due_sends(1, cause) or {}
+  if not chosen and #sends == 0 then
+    chosen = only
+    sends = not chosen and due_sends(1, '') or {}
+  end
+  if chosen and only and chosen[1] == only[1] and only[4] < 0 and chosen ~= only and chosen[4] < 0 then
+    -- The one before stands in front of it: it goes to the end of its stream.
+    local email_id, hints, message = fields_of(only)
+    leave_stream(only)
+    local entry = redis.call('XADD', KEYS[only[1]], '*', 'email_id', email_id, 'hints', hints, 'message', message or '')
+    redis.call('HSET', KEYS[5], email_id, 'stream:' .. only[1] .. ':' .. entry)
+  end
+  if chosen then
+    own(chosen)
+    requests[1] = {{chosen[1], chosen[2], chosen[3], math.max(0, chosen[4])}}
+  else
+    take_repeats(sends)
+  end
+  if chosen or #sends > 0 then
+    probes = number_of('number')
+    redis.call('HSET', KEYS[8], 'probe_at', now + math.max(probe_interval, probe_patience), 'probed_at', now,
+      'probing', probes, 'cause', chosen and fields_of(chosen) or sends[1] or '')
+    count_grants(1)
+    return answer(0, 0)
+  end
+  local next_due = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if cause_domain_waits then
+    return answer(0, 1) -- there may be more behind what was moved
+  end
+  return answer(0, next_due[2] and math.min(math.max(1, tonumber(next_due[2]) - now), LONGEST_WAIT) or 0)
 end
 
-local requests, shared, shared_bytes, shaken, shaken_bytes = {}, nil, 0, nil, 0
+-- Repeats leave HIGH at least every other grant.
+local due = due_sends(left, nil)
+if #due > 0 and not paused[HIGH] and (#new_entries(HIGH, 1) > 0
+    or #redis.call('XPENDING', KEYS[HIGH], group, '-', '+', 1, orphans) > 0) then
+  for i = #due, math.floor((left + (dispatch['repeated'] == '1' and 0 or 1)) / 2) + 1, -1 do
+    due[i] = nil
+  end
+end
+take_repeats(due)
+left = left - #repeats
+
+local low_credit = math.max(0, math.min(number_of('low_credit'), batch_size))
+local low_waits = false
+if left > 0 then
+  for lane = 1, LOW - 1 do
+    if #waiting < most then
+      look_at(lane, waiting)
+    end
+  end
+  local low, above, places = {}, #waiting, math.max(left, batch_size)
+  most = math.max(most - above, math.ceil(low_credit + low_share * places))
+  look_at(LOW, low)
+  low_waits = #low > 0
+  local reserved = 0
+  if low_waits and above > 0 and above + #low > left then
+    reserved = math.min(#low, math.floor(low_credit + low_share * math.min(places, above)))
+  end
+  local ordered = {}
+  for i = 1, reserved do
+    ordered[#ordered + 1] = low[i]
+  end
+  for _, entry in ipairs(waiting) do
+    ordered[#ordered + 1] = entry
+  end
+  for i = reserved + 1, #low do
+    ordered[#ordered + 1] = low[i]
+  end
+  waiting = ordered
+end
+
+local shared, shared_bytes, shaken, shaken_bytes, low_taken, taken_places = nil, 0, nil, 0, 0, 0
 local each_alone = #waiting <= left or batch_size == 1
 local read, lane_full = {0, 0, 0}, {false, false, false}
 local function request_of(entry)
@@ -138,58 +389,72 @@ local function request_of(entry)
   requests[#requests + 1] = {entry}
   return requests[#requests]
 end
-local function fits(entry)
-  local size, alone, expires
-  for i = 1, #entry[3], 2 do
-    if entry[3][i] == 'hints' then
-      size, alone, expires = string.match(entry[3][i + 1], '^(%d+) ([01]) (%d+)$')
-    end
-  end
-  if entry[4] >= 2 then
+local function fits(entry, tries_domain)
+  local size, alone, expires = hints_of(entry)
+  if entry[4] >= 2 or tries_domain then
     return request_of(entry)
   end
-  if each_alone or not size or alone == '1' or tonumber(size) > batch_bytes
-      or (tonumber(expires) > 0 and tonumber(expires) < now + EXPIRES_SOON) then
+  if each_alone or not size or alone or size > batch_bytes or (expires > 0 and expires < now + EXPIRES_SOON) then
     return request_of(entry)
   end
   if entry[4] == 1 then
-    if shaken and #shaken < SHAKEN_SIZE and shaken_bytes + tonumber(size) <= batch_bytes then
+    if shaken and #shaken < SHAKEN_SIZE and shaken_bytes + size <= batch_bytes then
       shaken[#shaken + 1] = entry
     else
       shaken, shaken_bytes = request_of(entry), 0
     end
-    shaken_bytes = shaken_bytes + tonumber(size)
+    shaken_bytes = shaken_bytes + size
     return shaken
   end
   if shared then
-    if #shared == batch_size or shared_bytes + tonumber(size) > batch_bytes then
+    if #shared == batch_size or shared_bytes + size > batch_bytes then
       return nil
     end
     shared[#shared + 1] = entry
   else
     shared = request_of(entry)
   end
-  shared_bytes = shared_bytes + tonumber(size)
+  shared_bytes = shared_bytes + size
   return shared
+end
+local function read_new(lane)
+  if read[lane] > 0 then
+    redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', read[lane], 'STREAMS', KEYS[lane], '>')
+    read[lane] = 0
+  end
 end
 for _, entry in ipairs(waiting) do
   local lane = entry[1]
-  if entry[4] >= 0 then
-    if fits(entry) then
-      redis.call('XCLAIM', KEYS[lane], group, consumer, 0, entry[2], 'RETRYCOUNT', entry[4] + 1, 'JUSTID')
+  if entry[4] >= 0 or not lane_full[lane] then -- new entries are read in their order: behind one that does not fit, none does
+    local delay, domain = nil, nil
+    if #domains > 0 then
+      local _, _, _, its_domain = hints_of(entry)
+      domain = its_domain
+      delay = wait_of_domain(domain)
     end
-  elseif not lane_full[lane] then -- new entries are read in their order: behind one that does not fit, none does
-    if fits(entry) then
-      read[lane] = read[lane] + 1
-    else
+    if delay and delay > 0 then
+      read_new(lane)
+      if not park(entry, delay) then
+        lane_full[lane] = true
+      end
+    elseif fits(entry, delay == 0) then
+      if delay == 0 then
+        try_domain(domain)
+      end
+      taken_places = taken_places + 1
+      low_taken = low_taken + (lane == LOW and 1 or 0)
+      if entry[4] >= 0 then
+        own(entry)
+      else
+        read[lane] = read[lane] + 1
+      end
+    elseif entry[4] < 0 then
       lane_full[lane] = true
     end
   end
 end
 for lane = 1, 3 do
-  if read[lane] > 0 then
-    redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', read[lane], 'STREAMS', KEYS[lane], '>')
-  end
+  read_new(lane)
 end
 for _, request in ipairs(requests) do
   for _, entry in ipairs(request) do
@@ -198,21 +463,23 @@ for _, request in ipairs(requests) do
 end
 
 local taken = #repeats + #requests
-if limit > 0 and taken > 0 then
-  for _ = 1, taken do
-    redis.call('LPUSH', KEYS[6], now)
-  end
-  redis.call('LTRIM', KEYS[6], 0, limit - 1)
+count_grants(taken)
+if taken > 0 then
+  local credit = low_waits and low_taken < taken_places and low_credit + low_share * taken_places - low_taken or 0
+  redis.call('HSET', KEYS[8], 'low_credit', string.format('%.4f', math.max(0, math.min(credit, batch_size))),
+    'repeated', #repeats > 0 and '1' or '0')
 end
-if taken == slots or not each_alone then
-  redis.call('LPUSH', KEYS[8], '1') -- there may be more than this consumer has slots for
-  redis.call('LTRIM', KEYS[8], 0, 0)
+if taken == slots or not each_alone or parked > 0 then
+  redis.call('LPUSH', KEYS[9], '1') -- there may be more than this consumer has slots for
+  redis.call('LTRIM', KEYS[9], 0, 0)
 end
 if taken < granted then
   wait = 0
   local next_due = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if next_due[2] then
+  if parked > 0 then
+    wait = 1
+  elseif next_due[2] then
     wait = math.min(math.max(1, tonumber(next_due[2]) - now), LONGEST_WAIT)
   end
 end
-return {0, wait, repeats, requests, alive}
+return answer(0, wait)

@@ -1,0 +1,152 @@
+"""What requests tell about the provider, for every replica to go by."""
+
+import structlog
+
+from sred_email_consumer.outcome import Failure, FailureKind
+from sred_email_consumer.retry_policy import Hold, RetryPolicy
+from sred_email_consumer.sends import ClaimedSend, persist
+from sred_email_core.errors import QueueUnavailableError
+from sred_email_core.logs import mask_addresses
+from sred_email_core.queue.dispatch_scripts import DispatchScripts, Stop
+from sred_email_core.queue.scripts import DispatchWeather, Taken
+
+log = structlog.get_logger(__name__)
+
+REFUSALS_IN_A_ROW = 20
+"""Of several kinds and sender domains, all refused with one name: that is no email's fault."""
+
+
+class ProviderWeather:
+    """Tells Redis what came of requests, and remembers what Redis said of it last.
+
+    The state itself is in Redis alone, so that replicas can't disagree. What is remembered here only saves calls.
+    """
+
+    def __init__(self, scripts: DispatchScripts, policy: RetryPolicy, *, breaker_failures: int) -> None:
+        """Prepare.
+
+        Args:
+            scripts: Where the state is.
+            policy: Knows how long to wait.
+            breaker_failures: Sends that fail one after the other, over all replicas, before delivery stops.
+        """
+        self._scripts = scripts
+        self._policy = policy
+        self._breaker_failures = breaker_failures
+        self._now = DispatchWeather()
+        self._probe = 0
+        self._probed_email_id = ""
+        self._accepted = False
+
+    def seen(self, taken: Taken) -> None:
+        """Remember what take said."""
+        if taken.weather.state != self._now.state:
+            reason = mask_addresses(taken.weather.reason)
+            log.warning("dispatch_state", state=taken.weather.state, reason=reason, before=self._now.state)
+        self._now = taken.weather
+
+    def fetch_accepted(self) -> bool:
+        """Whether a request was accepted since this was asked last."""
+        accepted, self._accepted = self._accepted, False
+        return accepted
+
+    def probe_begins(self, number: int, first_email_id: str) -> None:
+        """A request goes out to see whether delivery can go on."""
+        self._probe, self._probed_email_id = number, first_email_id
+        log.info("probe", email_id=first_email_id, state=self._now.state)
+
+    async def probe_ends(self, number: int) -> None:
+        """It is over; if it told nothing about the provider, another email is tried soon.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer: the probe is given up after a while.
+        """
+        self._probe, self._probed_email_id = 0, ""
+        await self._scripts.end_probe(number, accepted=False, retry_after=self._policy.soon)
+
+    async def learn(self, provider_limit: float | None) -> None:
+        """Keep the limit that the provider named, if that is news."""
+        known = self._now.limit_known and provider_limit in (None, self._now.provider_limit)
+        if known:
+            return
+        try:
+            await self._scripts.learn_limit(provider_limit)
+        except QueueUnavailableError as e:
+            log.debug("limit_not_kept", reason=str(e))
+
+    async def accepted(self, send: ClaimedSend) -> None:
+        """The provider took a request."""
+        self._accepted = True
+        probe = self._probe_of(send)
+        if probe and await persist(lambda: self._scripts.end_probe(probe, accepted=True)):
+            log.warning("delivery_goes_on", email_id=send.first_email_id)
+        domains = self._now.domains & {p.email.sender_domain for p in send.passengers}
+        if domains:
+            await persist(lambda: self._scripts.free_domains(domains))
+
+    async def failed(self, send: ClaimedSend, failure: Failure) -> bool:
+        """A request failed; whether many do, so that it is not for this send to answer for.
+
+        Told before it is recorded. Where Redis does not answer, what it said last is taken for true.
+        """
+        if failure.kind not in (FailureKind.OUTCOME_UNKNOWN, FailureKind.NOT_SENT):
+            return False
+        stop = Stop("PROVIDER_DOWN", mask_addresses(failure.error), self._policy.probe_interval)
+        # A connection that is refused is never one send's fault: each try counts. Else different sends do.
+        tried = send.claim.fence if failure.kind is FailureKind.NOT_SENT else ""
+        try:
+            return await self._scripts.stop_delivery(
+                stop,
+                failed=f"{send.first_email_id} {tried}",
+                threshold=self._breaker_failures,
+                first_email_id=send.first_email_id,
+                probe=self._probe_of(send),
+            )
+        except QueueUnavailableError as e:
+            log.debug("failure_not_told", reason=str(e))
+            return self._now.state == "PROVIDER_DOWN"
+
+    async def stop(self, send: ClaimedSend, hold: Hold) -> None:
+        """Hold or stop delivery for every replica.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer.
+        """
+        reason = mask_addresses(hold.reason)
+        if hold.state == "RUNNING":
+            await self._scripts.hold(reason, hold.duration)
+            return
+        await self._scripts.stop_delivery(
+            Stop(hold.state, reason, hold.duration, hold.refused_name),
+            failed=send.first_email_id,
+            threshold=1,
+            first_email_id=send.first_email_id,
+            probe=self._probe_of(send),
+        )
+        log.warning("delivery_stopped", state=hold.state, reason=reason, seconds=hold.duration.total_seconds())
+
+    def stopped_by(self, send: ClaimedSend) -> str:
+        """Name of the refusals that stopped delivery, where this request is to find out whether they go on."""
+        return self._now.refused_name if self._probe_of(send) else ""
+
+    async def refused(self, send: ClaimedSend, failure: Failure) -> None:
+        """A lone email was refused for its own sake, or for its sender's.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer.
+        """
+        email = send.passengers[0].email
+        if failure.kind is FailureKind.DOMAIN_REFUSED:
+            if email.sender_domain:
+                wait = max(self._policy.probe_interval, failure.retry_after or self._policy.probe_interval)
+                await self._scripts.park_domain(email.sender_domain, mask_addresses(failure.error), wait)
+                log.warning("domain_parked", domain=email.sender_domain, reason=mask_addresses(failure.error))
+        else:
+            in_a_row = await self._scripts.count_refusal(failure.name, kind=email.kind, domain=email.sender_domain)
+            if in_a_row >= REFUSALS_IN_A_ROW:
+                await self.stop(send, self._policy.stop_for_refusals(failure))
+        if probe := self._probe_of(send):
+            await self._scripts.end_probe(probe, accepted=False)  # it says nothing about the rest: the next, at once
+
+    def _probe_of(self, send: ClaimedSend) -> int:
+        return self._probe if send.first_email_id == self._probed_email_id else 0

@@ -1,0 +1,50 @@
+"""The log as it holds which lanes are paused."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from sred_email_core import postgres
+from sred_email_core.email_send_log.sql import query
+from sred_email_core.queue.keys import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """Which lanes are paused.
+
+    Attributes:
+        version: Higher with each change.
+        reasons: Why, for each paused lane.
+    """
+
+    version: int
+    reasons: dict[Lane, str]
+
+
+class PauseLog:
+    """Reads and writes the pauses.
+
+    Every method raises LogUnavailableError when PostgreSQL does not answer; repeating it is safe.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+        self._pool = pool
+
+    async def pause(self, lanes: Collection[Lane], reason: str) -> None:
+        """Pause lanes; of one that is paused, renew the reason."""
+        names = [lane.name for lane in lanes]
+        await postgres.run(lambda: self._pool.fetch(query("pause_lanes"), names, reason))
+
+    async def resume(self, lanes: Collection[Lane]) -> None:
+        """Resume lanes."""
+        names = [lane.name for lane in lanes]
+        await postgres.run(lambda: self._pool.fetch(query("resume_lanes"), names))
+
+    async def load(self) -> Pauses:
+        """What is paused now."""
+        rows = await postgres.run(lambda: self._pool.fetch(query("load_pauses")))
+        reasons = {Lane[row["lane"]]: row["reason"] for row in rows if row["lane"] is not None}
+        return Pauses(max((row["version"] for row in rows), default=0), reasons)
