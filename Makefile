@@ -13,7 +13,7 @@ NAMES := client core ingress consumer operator local
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	--group pyproject.toml:dev $(PROJECTS) $(NAMES:%=--no-emit-package sred-email-%)
 
-.PHONY: help install up demo test chaos mutations check format lint types imports protos lock-check generate lock clean
+.PHONY: help install up demo test chaos mutations bench check format lint types imports protos lock-check generate lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: install ## everything CI runs
 
 chaos: install ## let everything crash for DURATION seconds (SEED=n), and count what is lost or doubled
 	@PYTHONPATH=tests $(BIN)/python -m crash.chaos --duration $(DURATION) --seed $(SEED) $(ARGS)
+
+bench: install ## the table of docs/performance.md, measured (ARGS='drain_batched --runs 3'; ARGS=--quick to see that it works)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
 check: install lint types imports protos lock-check ## formatting, lint, types, import rules, protos, lock
 

@@ -207,9 +207,9 @@ def held_until(text: str) -> Spoil:
     return lambda stage: stage.redis.hset(stage.keys.dispatch, "until", text)
 
 
-def granted_at(text: str) -> Spoil:
+def granted_at(score: float) -> Spoil:
     """A grant of some time."""
-    return lambda stage: stage.redis.lpush(stage.keys.grants, text)
+    return lambda stage: stage.redis.zadd(stage.keys.grants, {b"\xff": score})
 
 
 STATE: dict[str, Spoil] = {
@@ -223,7 +223,8 @@ STATE: dict[str, Spoil] = {
     "a hold of garbage": lambda s: s.redis.hset(
         s.keys.dispatch, mapping={b"\xff": b"\xfe", "state": b"\x00", "reason": b"\xff"}
     ),
-    **{f"a grant at {text!r}": granted_at(text) for text in ("", "soon", "inf", "nan", "1e300", "-1")},
+    **{f"a grant at {score}": granted_at(score) for score in (float("-inf"), -1, 0.5, 1e300, float("inf"))},
+    "a number of grants that is none": lambda s: s.redis.hset(s.keys.dispatch, "granted", "soon"),
     "consumers that are none": lambda s: s.redis.zadd(
         s.keys.consumers, {b"\xff\x00": float("inf"), b"\xfe": float("-inf"), b"": 5, b"x" * 10_000: 0}
     ),

@@ -12,6 +12,10 @@ from sred_email_local.sandbox.server import SandboxServer
 REQUEST = Request("/emails", "k", b'{"from":"a@example.com","to":["b@example.com"],"subject":"s","text":"t"}', 1)
 
 
+def nothing() -> None:
+    """Nobody asks when a request goes out."""
+
+
 @pytest.mark.parametrize("content", [b"", b"re_a\nre_b", b"\xff\xfe", b"re_\x07"])
 async def test_a_bad_key_file_is_a_misconfiguration_until_it_is_mended(
     sandbox: SandboxServer, tmp_path: Path, content: bytes
@@ -20,17 +24,25 @@ async def test_a_bad_key_file_is_a_misconfiguration_until_it_is_mended(
     file.write_bytes(content)
     key = ApiKey(None, file)
     async with open_resend(sandbox.url, key, timeout=timedelta(seconds=2), connections=1) as resend:
-        refused = await resend.post(REQUEST)
+        refused = await resend.post(REQUEST, nothing)
         assert isinstance(refused, Failure)
         assert refused.kind is FailureKind.MISCONFIGURED
         file.write_text("re_good\n")
-        assert isinstance(await resend.post(REQUEST), Accepted)
+        assert isinstance(await resend.post(REQUEST, nothing), Accepted)
 
 
 async def test_a_refused_connection_is_definite() -> None:
     async with SandboxServer() as gone:
         url = gone.url
     async with open_resend(url, ApiKey("re_key", None), timeout=timedelta(seconds=2), connections=1) as resend:
-        answer = await resend.post(REQUEST)
+        answer = await resend.post(REQUEST, nothing)
     assert isinstance(answer, Failure)
     assert answer.kind is FailureKind.NOT_SENT
+
+
+async def test_it_is_told_when_a_request_goes_out(sandbox: SandboxServer) -> None:
+    told: list[int] = []
+    async with open_resend(sandbox.url, ApiKey("re_test", None), timeout=timedelta(seconds=5), connections=1) as client:
+        answer = await client.post(REQUEST, lambda: told.append(len(list(sandbox.provider.requests))))
+    assert isinstance(answer, Accepted)
+    assert told == [0]

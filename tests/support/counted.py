@@ -178,8 +178,9 @@ class CountedResend:
         self._engine = engine
         self._process = process
 
-    async def post(self, request: Request) -> Accepted | Failure:
-        return await self._process.step(self._engine, f"POST {request.endpoint}", lambda: self._client.post(request))
+    async def post(self, request: Request, sent: Callable[[], None]) -> Accepted | Failure:
+        step = f"POST {request.endpoint}"
+        return await self._process.step(self._engine, step, lambda: self._client.post(request, sent))
 
 
 def _statement_name(query: str) -> str:

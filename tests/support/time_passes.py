@@ -14,7 +14,7 @@ from sred_email_core.queue.keys import GROUP, QueueKeys
 
 _OLDER_IN_REDIS = """
 local ms, group = tonumber(ARGV[1]), ARGV[2]
-for _, zset in ipairs({KEYS[4], KEYS[5]}) do
+for _, zset in ipairs({KEYS[4], KEYS[5], KEYS[7]}) do
   local members = redis.call('ZRANGE', zset, 0, -1, 'WITHSCORES')
   for i = 1, #members, 2 do
     redis.call('ZADD', zset, tonumber(members[i + 1]) - ms, members[i])
@@ -39,10 +39,6 @@ local domains = redis.call('HGETALL', KEYS[8])
 for i = 1, #domains, 2 do
   local due, why = string.match(domains[i + 1], '^(%d+) (.*)$')
   redis.call('HSET', KEYS[8], domains[i], (tonumber(due) - ms) .. ' ' .. why)
-end
-local grants = redis.call('LRANGE', KEYS[7], 0, -1)
-for i, grant in ipairs(grants) do
-  redis.call('LSET', KEYS[7], i - 1, tonumber(grant) - ms)
 end
 """
 

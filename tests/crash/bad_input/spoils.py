@@ -40,7 +40,9 @@ STATE: dict[str, Spoil] = {
         k.dispatch, mapping={"set": "\xff", "until": "soon", "served_since": "\xff"}
     ),
     "holds until never": lambda r, k: r.hset(k.dispatch, mapping={"set": "nan", "until": "inf", "served_since": "inf"}),
-    "grants of garbage": lambda r, k: r.lpush(k.grants, b"\xff", "", "soon", "nan", "inf", "-1", "1e300"),
+    "grants of garbage": lambda r, k: r.zadd(
+        k.grants, {b"\xff": float("-inf"), "": float("inf"), "soon": 1e300, "1": -1}
+    ),
     "an epoch of garbage": lambda r, k: r.set(k.epoch, b"\xff" * 1000),
     "an epoch of a sweep of nobody": lambda r, k: r.append(k.epoch, " sweep x"),
     "a doorbell full of garbage": lambda r, k: r.lpush(k.doorbell, *[b"\xff" * 100] * 1000),
@@ -68,7 +70,7 @@ async def replace_by_another_type(redis: Any, keys: QueueKeys, names: list[str])
     pipe = redis.pipeline(transaction=True)  # or the services would write it between the two
     for name in names:
         pipe.delete(name)
-        _ = pipe.set(name, "x") if name in {keys.doorbell, keys.grants} else pipe.rpush(name, "x")
+        _ = pipe.set(name, "x") if name == keys.doorbell else pipe.rpush(name, "x")
     await pipe.execute()
 
 

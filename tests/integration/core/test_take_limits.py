@@ -8,12 +8,19 @@ from integration.core.queue_builder import HOUR, ME, NOW, OTHER, Queue, entries_
 
 from sred_email_core.queue.keys import Lane
 
+AHEAD = timedelta(milliseconds=100)
+"""By which a grant may be for a moment to come."""
 SECONDS_30 = timedelta(seconds=30)
 
 
 def window_of(rate: float) -> timedelta:
     """How long as many grants last as a second has, with what requests may be late by."""
     return timedelta(seconds=max(1, int(rate)) / rate, milliseconds=20)
+
+
+async def grant(queue: Queue, *stamps: float) -> None:
+    """Let grants have been given at these times, Unix ms."""
+    await queue.redis.zadd(queue.keys.grants, {f"g{number}": stamp for number, stamp in enumerate(stamps)})
 
 
 # The limit
@@ -25,7 +32,7 @@ async def test_no_more_is_taken_than_the_limit_grants(queue: Queue) -> None:
     refused = await queue.take(rate=4)
     assert (refused.held, refused.requests) == (True, [])
     assert refused.wait is not None
-    assert NOW < refused.wait <= window_of(4)
+    assert NOW < refused.wait <= window_of(4) - AHEAD
 
 
 async def test_hazard_13_the_limit_binds_all_consumers_together(queue: Queue) -> None:
@@ -39,7 +46,7 @@ async def test_hazard_13_a_grant_is_for_a_request_however_many_emails_it_carries
     for _ in range(3):
         assert len(entries_of(await queue.take(rate=3, batch_size=10))) == 10
     assert (await queue.take(rate=3, batch_size=10)).held
-    assert await queue.redis.llen(queue.keys.grants) == 3
+    assert await queue.redis.zcard(queue.keys.grants) == 3
 
 
 async def test_when_fewer_grants_are_left_than_slots_the_emails_that_wait_share_a_request(queue: Queue) -> None:
@@ -66,14 +73,14 @@ async def test_hazard_13_grants_that_found_no_work_are_not_spent(queue: Queue) -
 async def test_a_grant_comes_back_when_its_window_has_passed(queue: Queue) -> None:
     await queue.publish(*[Lane.NORMAL] * 10)
     now, ms = await queue.now_ms(), round(window_of(4).total_seconds() * 1000)
-    await queue.redis.rpush(queue.keys.grants, now - 100, now - 100, now - ms - 1, now - ms - 2)
+    await grant(queue, now - 100, now - 100, now - ms - 1, now - ms - 2)
     assert len((await queue.take(rate=4)).requests) == 2
 
 
 async def test_the_wait_lasts_until_the_oldest_grant_of_the_window_leaves_it(queue: Queue) -> None:
     await queue.publish(Lane.NORMAL)
     ms = round(window_of(0.2).total_seconds() * 1000)
-    await queue.redis.rpush(queue.keys.grants, await queue.now_ms() - ms + 3000)
+    await grant(queue, await queue.now_ms() - ms + 3000)
     taken = await queue.take(rate=0.2)
     assert taken.held
     assert taken.wait is not None
@@ -87,13 +94,13 @@ async def test_after_a_lower_limit_the_old_grants_still_count(queue: Queue) -> N
     assert len((await queue.take(rate=15)).requests) == 5
 
 
-async def test_the_list_of_grants_never_grows_beyond_the_limit(queue: Queue) -> None:
+async def test_no_more_grants_are_kept_than_two_windows_have(queue: Queue) -> None:
     await queue.publish(*[Lane.NORMAL] * 20)
     for _ in range(4):
         await queue.redis.delete(queue.keys.grants)
-        await queue.redis.rpush(queue.keys.grants, *[0] * 50)
+        await grant(queue, *[0] * 50)
         await queue.take(rate=3)
-        assert await queue.redis.llen(queue.keys.grants) <= 3
+        assert await queue.redis.zcard(queue.keys.grants) <= 6
 
 
 async def test_without_a_limit_no_grants_are_kept(queue: Queue) -> None:
@@ -105,12 +112,11 @@ async def test_without_a_limit_no_grants_are_kept(queue: Queue) -> None:
 async def test_grants_of_the_future_say_nothing_after_the_clock_was_set_back(queue: Queue) -> None:
     await queue.publish(*[Lane.NORMAL] * 10)
     assert len((await queue.take(rate=4)).requests) == 4
-    stamps = [int(stamp) for stamp in await queue.redis.lrange(queue.keys.grants, 0, -1)]
-    await queue.redis.delete(queue.keys.grants)
-    await queue.redis.rpush(queue.keys.grants, *(stamp + 3_600_000 for stamp in stamps))
+    for number, stamp in await queue.redis.zrange(queue.keys.grants, 0, -1, withscores=True):
+        await queue.redis.zadd(queue.keys.grants, {number: stamp + 3_600_000})
     assert len((await queue.take(rate=4)).requests) == 4
     assert (await queue.take(rate=4)).held
-    assert int(await queue.redis.lindex(queue.keys.grants, 0)) <= await queue.now_ms()
+    assert not await queue.redis.zcount(queue.keys.grants, await queue.now_ms() + 1, "+inf")
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.5, 0.9, 1, 1.5, 2, 9.99, 10, 333.3])
@@ -122,12 +128,43 @@ async def test_a_window_of_grants_never_exceeds_its_rate_and_reaches_97_percent_
     assert grants == max(1, int(rate))
     window_ms = round(window_of(rate).total_seconds() * 1000)
     await queue.redis.delete(queue.keys.grants)
-    await queue.redis.rpush(queue.keys.grants, *[await queue.now_ms()] * grants)
+    await grant(queue, *[await queue.now_ms()] * grants)
     wait = (await queue.take(400, rate=rate)).wait
     assert wait is not None
     assert timedelta(milliseconds=window_ms * 0.5) < wait <= timedelta(milliseconds=window_ms)
     assert grants / (window_ms / 1000) <= rate
     assert grants / (window_ms / 1000) >= 0.97 * rate
+
+
+async def test_hazard_13_a_grant_counts_from_when_its_request_goes_out(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 10)
+    taken = await queue.take(rate=2)
+    ms = round(window_of(2).total_seconds() * 1000)
+    for number, stamp in await queue.redis.zrange(queue.keys.grants, 0, -1, withscores=True):
+        await queue.redis.zadd(queue.keys.grants, {number: stamp - ms + 200})
+    await queue.dispatch.use_grant(taken.grants[0].number)
+    await queue.redis.zadd(queue.keys.grants, {str(taken.grants[1].number): await queue.now_ms() - ms - 1})
+    assert len((await queue.take(rate=2)).requests) == 1
+    assert (await queue.take(rate=2)).held
+
+
+async def test_a_request_that_goes_out_after_its_grant_has_left_the_window_counts_again(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 10)
+    taken = await queue.take(rate=1)
+    await queue.redis.delete(queue.keys.grants)
+    await queue.dispatch.use_grant(taken.grants[0].number)
+    assert (await queue.take(rate=1)).held
+
+
+async def test_under_a_lasting_load_requests_go_out_evenly(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 10)
+    now, ms = await queue.now_ms(), round(window_of(2).total_seconds() * 1000)
+    await grant(queue, now - ms - 30, now - ms - 20)  # a burst, a window ago
+    taken = await queue.take(rate=2)
+    assert len(taken.requests) == 1  # the other one goes half a window later
+    refused = await queue.take(rate=2)
+    assert refused.wait is not None
+    assert timedelta(milliseconds=250) < refused.wait <= timedelta(milliseconds=0.45 * ms) - AHEAD
 
 
 # What the provider says of its limit

@@ -15,7 +15,7 @@ from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.outcome import Accepted
 from sred_email_consumer.resend import Request, ResendClient
 from sred_email_consumer.retry_service import RedisEmailRetryService
-from sred_email_consumer.sends import ClaimedSend, Passenger, lease_clock, persist
+from sred_email_consumer.sends import ClaimedSend, Passenger, Turn, lease_clock, persist
 from sred_email_consumer.serializer import (
     BATCH_ENDPOINT,
     NEWEST_VERSION,
@@ -86,8 +86,13 @@ class EmailDelivery:
             self._claim, max_items=100, max_groups=2
         )
 
-    async def deliver_request(self, entries: Sequence[Entry], stopping: asyncio.Event) -> None:
+    async def deliver_request(self, entries: Sequence[Entry], stopping: asyncio.Event, turn: Turn) -> None:
         """Deliver the emails of these entries in one request, or decide what else becomes of them.
+
+        Args:
+            entries: Of one request.
+            stopping: See the class.
+            turn: When the request may go out.
 
         Raises:
             StoppingError: Before anything was posted.
@@ -108,15 +113,18 @@ class EmailDelivery:
         left = await self._with_content(passengers, stopping)
         while left:
             once, again = _each_once(left)
-            left = [*await self._deliver_new(once, stopping), *again]
+            left = [*await self._deliver_new(once, stopping, turn), *again]
 
-    async def deliver_repeat(self, first_email_id: str, alive: Collection[str], stopping: asyncio.Event) -> None:
+    async def deliver_repeat(
+        self, first_email_id: str, alive: Collection[str], stopping: asyncio.Event, turn: Turn
+    ) -> None:
         """Repeat a send that is due, with the same key and the same bytes.
 
         Args:
             first_email_id: Of the send.
             alive: Consumers that gave a sign of life of late.
             stopping: See the class.
+            turn: When the request may go out.
 
         Raises:
             StoppingError: Before anything was posted.
@@ -146,7 +154,7 @@ class EmailDelivery:
         elif (body := _same_body(repeat, passengers)) is None:
             await self._settlement.give_up(send, "its body can't be made again with the same bytes")
         else:
-            await self._post(replace(send, body=body))
+            await self._post(replace(send, body=body), turn)
 
     async def _with_content(self, passengers: list[Passenger], stopping: asyncio.Event) -> list[Passenger]:
         """Fetch what large emails left in the log; those that have no content there any more are put right."""
@@ -169,7 +177,7 @@ class EmailDelivery:
             await self._settlement.put_right(gone)
         return complete
 
-    async def _deliver_new(self, passengers: list[Passenger], stopping: asyncio.Event) -> list[Passenger]:
+    async def _deliver_new(self, passengers: list[Passenger], stopping: asyncio.Event, turn: Turn) -> list[Passenger]:
         """Claim and post; the emails that are left to try again, because others of them could not be claimed."""
         alone = len(passengers) == 1
         shape = SendShape(SINGLE_ENDPOINT if alone else BATCH_ENDPOINT, NEWEST_VERSION, self._settings.redirect_to)
@@ -178,7 +186,7 @@ class EmailDelivery:
         new = NewSend(ids, shape, body_sha256(body), None if alone else f"batch-{uuid_utils.compat.uuid7()}")
         claim, claimed_at_s = await persist(lambda: self._claims.submit(new), stopping)
         if isinstance(claim, Claim):
-            await self._post(ClaimedSend(claim, claimed_at_s, tuple(passengers), shape, body))
+            await self._post(ClaimedSend(claim, claimed_at_s, tuple(passengers), shape, body), turn)
             return []
         if not claim:
             raise RuntimeError("a send was not claimed although each of its emails was free")
@@ -186,7 +194,8 @@ class EmailDelivery:
         await asyncio.gather(*(self._settlement.put_one_right(p, claim[p.email.email_id]) for p in refused))
         return [p for p in passengers if p.email.email_id not in claim]
 
-    async def _post(self, send: ClaimedSend) -> None:
+    async def _post(self, send: ClaimedSend, turn: Turn) -> None:
+        await turn.come()
         elapsed = timedelta(seconds=lease_clock() - send.claimed_at_s)
         expires_in = send.claim.expires_in
         if elapsed + self._settings.attempt >= self._settings.lease or (
@@ -198,7 +207,7 @@ class EmailDelivery:
             return
         request = Request(send.shape.endpoint, send.claim.send_id, send.body, len(send.passengers))
         with self._metrics.request_seconds.time():
-            answer = await self._resend.post(request)
+            answer = await self._resend.post(request, turn.used)
         learned = self._weather.learn(answer.provider_limit)
         if isinstance(answer, Accepted):
             self._metrics.requests.labels("accepted").inc()

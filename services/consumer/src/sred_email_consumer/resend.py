@@ -2,11 +2,12 @@
 
 import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import structlog
@@ -73,8 +74,13 @@ class ResendClient:
         self._base_url = base_url.rstrip("/")
         self._key = key
 
-    async def post(self, request: Request) -> Accepted | Failure:
-        """Make one request and wait for its answer, at most the session's timeout."""
+    async def post(self, request: Request, sent: Callable[[], None]) -> Accepted | Failure:
+        """Make one request and wait for its answer, at most the session's timeout.
+
+        Args:
+            request: What to post.
+            sent: Called when it goes out, on a connection that is there.
+        """
         if not self._key.usable:
             self._key.refresh()
         if not self._key.usable:
@@ -89,7 +95,11 @@ class ResendClient:
             headers["x-batch-validation"] = "permissive"
         try:
             async with self._session.post(
-                self._base_url + request.endpoint, data=io.BytesIO(request.body), headers=headers, allow_redirects=False
+                self._base_url + request.endpoint,
+                data=io.BytesIO(request.body),
+                headers=headers,
+                allow_redirects=False,
+                trace_request_ctx=sent,
             ) as response:
                 body = await _read(response)
                 lower = {name.lower(): value for name, value in response.headers.items()}
@@ -120,8 +130,21 @@ async def open_resend(
         timeout=aiohttp.ClientTimeout(total=timeout.total_seconds(), connect=min(5.0, timeout.total_seconds())),
         headers={"User-Agent": "sred-email-dispatch"},
         auto_decompress=True,
+        trace_configs=[_told_when_sent()],
     ) as session:
         yield ResendClient(session, base_url, key)
+
+
+def _told_when_sent() -> aiohttp.TraceConfig:
+    """Calls what a request brings along when its headers are written."""
+
+    async def told(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestHeadersSentParams) -> None:  # noqa: ANN401 - aiohttp's
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(told)
+    return trace
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -55,6 +55,25 @@ class ClaimedSend:
         return self.passengers[0].email.email_id
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When a request may go out.
+
+    Attributes:
+        not_before_s: On the monotonic clock.
+        used: Called when it goes out.
+    """
+
+    not_before_s: float = 0.0
+    used: Callable[[], None] = lambda: None
+
+    async def come(self) -> None:
+        """Wait until it may."""
+        wait_s = self.not_before_s - time.monotonic()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+
 class StoppingError(Exception):
     """The process is asked to stop, and what was to be begun was not: it is to be handed back."""
 

@@ -1,10 +1,16 @@
 """What requests tell about the provider, for every replica to go by."""
 
+import asyncio
+import functools
+import itertools
+import time
+from collections.abc import Iterator
+
 import structlog
 
 from sred_email_consumer.outcome import Failure, FailureKind
 from sred_email_consumer.retry_policy import Hold, RetryPolicy
-from sred_email_consumer.sends import ClaimedSend, persist
+from sred_email_consumer.sends import ClaimedSend, Turn, persist
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.logs import mask_addresses
 from sred_email_core.queue.dispatch_scripts import DispatchScripts, Stop
@@ -37,6 +43,7 @@ class ProviderWeather:
         self._probe = 0
         self._probed_email_id = ""
         self._accepted = False
+        self._telling: set[asyncio.Task[None]] = set()
 
     def seen(self, taken: Taken) -> None:
         """Remember what take said."""
@@ -63,6 +70,25 @@ class ProviderWeather:
         """
         self._probe, self._probed_email_id = 0, ""
         await self._scripts.end_probe(number, accepted=False, retry_after=self._policy.soon)
+
+    def turns_of(self, taken: Taken) -> Iterator[Turn]:
+        """The turn of each repeat, then of each request."""
+        now_s = time.monotonic()
+        if not taken.grants:
+            yield from itertools.repeat(Turn())
+        for grant in taken.grants:
+            yield Turn(now_s + grant.ready_in.total_seconds(), functools.partial(self._use, grant.number))
+
+    def _use(self, grant: int) -> None:
+        task = asyncio.create_task(self._tell_use(grant))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_use(self, grant: int) -> None:
+        try:
+            await self._scripts.use_grant(grant)
+        except QueueUnavailableError as e:
+            log.debug("grant_not_used", reason=str(e))  # it counts from when it was granted
 
     async def learn(self, provider_limit: float | None) -> None:
         """Keep the limit that the provider named, if that is news."""

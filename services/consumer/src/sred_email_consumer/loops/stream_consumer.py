@@ -10,7 +10,7 @@ import structlog
 
 from sred_email_consumer.delivery import EmailDelivery
 from sred_email_consumer.metrics import ConsumerMetrics
-from sred_email_consumer.sends import StoppingError
+from sred_email_consumer.sends import StoppingError, Turn
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.errors import QueueUnavailableError, RetryLaterError
 from sred_email_core.lifecycle import wait_for
@@ -106,11 +106,13 @@ class EmailStreamConsumer:
             await self._restore_pauses()
             taken = await self._scripts.take(self._name, wish)
         self._weather.seen(taken)
-        for email_id in taken.repeats:
-            self._start(self._probing(taken.probe, email_id, self._deliver_repeat(email_id, taken.alive)), ())
-        for entries in taken.requests:
+        turns = self._weather.turns_of(taken)
+        for email_id, turn in zip(taken.repeats, turns, strict=False):
+            work = self._deliver_repeat(email_id, taken.alive, turn)
+            self._start(self._probing(taken.probe, email_id, work), ())
+        for entries, turn in zip(taken.requests, turns, strict=False):
             email_id = entries[0].fields.get(b"email_id", b"").decode("utf-8", "replace")
-            work = self._delivery.deliver_request(entries, self._stopping)
+            work = self._delivery.deliver_request(entries, self._stopping, turn)
             self._start(self._probing(taken.probe, email_id, work), entries)
         return taken
 
@@ -177,9 +179,9 @@ class EmailStreamConsumer:
             except QueueUnavailableError as e:
                 log.debug("probe_not_ended", reason=str(e))  # another is tried after a while
 
-    async def _deliver_repeat(self, first_email_id: str, alive: frozenset[str]) -> None:
+    async def _deliver_repeat(self, first_email_id: str, alive: frozenset[str], turn: Turn) -> None:
         try:
-            await self._delivery.deliver_repeat(first_email_id, alive, self._stopping)
+            await self._delivery.deliver_repeat(first_email_id, alive, self._stopping, turn)
         except StoppingError:
             try:
                 await self._scripts.postpone(first_email_id, timedelta())  # another may repeat it at once

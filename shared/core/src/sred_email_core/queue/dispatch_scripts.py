@@ -97,6 +97,10 @@ class DispatchScripts:
         keys = self._keys
         await self._run("learn_limit", [keys.dispatch, keys.doorbell], [requests_per_second or 0])
 
+    async def use_grant(self, number: int) -> None:
+        """Tell that a granted request goes out now."""
+        await self._run("use_grant", [self._keys.grants], [number])
+
     async def set_pauses(self, version: int, reasons: Mapping[Lane, str]) -> bool:
         """Copy the pauses that the log holds; False: a newer copy is there already."""
         keys = self._keys

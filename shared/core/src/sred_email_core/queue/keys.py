@@ -63,8 +63,8 @@ class QueueKeys:
 
     @property
     def grants(self) -> str:
-        """LIST of the newest grants of the request limiter, Unix milliseconds, newest first."""
-        return f"{self.prefix}:grants"
+        """ZSET of the newest grants of the limiter, scored by when their request went out, Unix milliseconds."""
+        return f"{self.prefix}:granted"
 
     @property
     def dispatch(self) -> str:
@@ -75,7 +75,7 @@ class QueueKeys:
           it stops), ``refused_name``; and its probes: ``probe_at`` (the next), ``probed_at`` (the last), ``probing``
           (number of the state that it probes, until it is reported), ``cause`` (email id of the last).
         * The limiter: ``provider_limit`` (requests per second; 0: it does not say), ``scouted`` (when a request went
-          ahead to learn it).
+          ahead to learn it), ``granted`` (number of the last grant).
         * Shares: ``low_credit`` (places that LOW may claim), ``repeated`` (1: the last grant went to a repeat).
         * ``served_since``: signs of life that are older say nothing.
         """

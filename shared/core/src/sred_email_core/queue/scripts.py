@@ -91,6 +91,19 @@ class DispatchWeather:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to make one request.
+
+    Attributes:
+        number: By which the limiter knows it.
+        ready_in: Until it may go out.
+    """
+
+    number: int
+    ready_in: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What one call of take gave.
 
@@ -103,6 +116,7 @@ class Taken:
         weather: What holds or slows delivery.
         probe: Number of the state that this work, one request, is to probe; 0: it is not.
         pauses_missing: Nothing is taken before the pauses of the log are copied to Redis.
+        grants: One for each repeat, then for each request; empty: there is no limit.
     """
 
     held: bool
@@ -113,6 +127,7 @@ class Taken:
     weather: DispatchWeather = DispatchWeather()
     probe: int = 0
     pauses_missing: bool = False
+    grants: Sequence[Grant] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +229,7 @@ class QueueScripts:
                 *(_ms(wish.probe_interval), _ms(wish.probe_patience), int(wish.accepted)),
             ],
         )
-        outcome, wait_ms, repeats, requests, alive, probe, *weather = answer
+        outcome, wait_ms, repeats, requests, alive, probe, *weather, grants = answer
         return Taken(
             held=outcome == _HELD,
             wait=timedelta(milliseconds=wait_ms) if wait_ms else None,
@@ -223,6 +238,7 @@ class QueueScripts:
             alive=frozenset(name.decode("utf-8", "replace") for name in alive if b"\0" not in name),
             weather=_weather(*weather),
             probe=int(probe),
+            grants=[Grant(int(number), timedelta(milliseconds=ms)) for number, ms in grants],
             pauses_missing=outcome == _PAUSES_MISSING,
         )
 

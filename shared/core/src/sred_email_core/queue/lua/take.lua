@@ -6,7 +6,7 @@
 -- KEYS[4]     retry ZSET      member = email_id, score = due, Unix ms
 -- KEYS[5]     places HASH     field = email_id, value = where the email is
 -- KEYS[6]     parked HASH     field = email_id, value = hints, a line feed, message
--- KEYS[7]     grants LIST     newest first: when the last requests were granted, Unix ms
+-- KEYS[7]     grants ZSET     member = number of a grant, score = when its request was granted or went out, Unix ms
 -- KEYS[8]     dispatch HASH   what holds or slows delivery for every replica; see keys.py
 -- KEYS[9]     doorbell LIST
 -- KEYS[10]    consumers ZSET  member = consumer, score = last sign of life, Unix ms
@@ -28,7 +28,8 @@
 --           ms until it is worth asking again (0: nothing is known to come), {email_id of each repeat},
 --           {for each request its entries {lane, entry id, fields, deaths}}, {consumers that are alive, told with
 --           repeats}, number of the state if this work probes it (0: it does not), state, reason, name of the refusals
---           that stopped delivery, the provider's limit ('': not known yet), {sender domains that are refused}}
+--           that stopped delivery, the provider's limit ('': not known yet), {sender domains that are refused},
+--           {for each repeat, then each request, where there is a limit: {number of its grant, ms until it may go out}}}
 --
 -- Where no more emails wait than there are requests to make, each goes alone. Else they share one request, up to its
 -- limits, and the caller comes again at once. Entries are looked at before they are read, so that nothing is taken that
@@ -43,7 +44,9 @@ local low_share, probe_interval, probe_patience = tonumber(ARGV[10]), tonumber(A
 local HIGH, LOW = 1, 3
 local EXPIRES_SOON, SHAKEN_SIZE, ORPHANS_SEEN = 15 * 60 * 1000, math.min(10, batch_size), 1000
 local LONGEST_WAIT, LONGEST_HOLD = 60 * 60 * 1000, 32 * 24 * 60 * 60 * 1000 -- a longer hold is none that we made
-local SLACK, SCOUT_PATIENCE = 20, 2000 -- requests do not arrive as evenly as they were granted
+local SLACK = 20 -- requests do not arrive as evenly as they go out
+local AHEAD = 100 -- a grant may be for a moment to come: until then the caller claims and makes the body
+local SCOUT_PATIENCE = 2000
 local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 3) .. '%-' .. string.rep('%x', 12) .. '$'
 local STATES = {PROVIDER_DOWN = true, MISCONFIGURED = true, QUOTA_EXHAUSTED = true}
 
@@ -72,10 +75,10 @@ local state = STATES[dispatch['state']] and dispatch['state'] or 'RUNNING'
 local reason = state == 'RUNNING' and '' or dispatch['reason'] or ''
 local limit_known = tonumber(dispatch['provider_limit']) and dispatch['provider_limit'] or ''
 local domains = redis.call('HKEYS', KEYS[12])
-local repeats, requests, alive, probes = {}, {}, {}, 0
+local repeats, requests, alive, probes, grants = {}, {}, {}, 0, {}
 local function answer(outcome, wait)
   return {outcome, math.floor(wait), repeats, requests, alive, probes, state, reason, dispatch['refused_name'] or '',
-    limit_known, domains}
+    limit_known, domains, grants}
 end
 
 if redis.call('EXISTS', KEYS[11]) == 0 then
@@ -114,28 +117,35 @@ if probing then
   slots = 1
 end
 
-local wait, left, limit = 0, slots, 0
+local wait, left, limit, ready_in = 0, slots, 0, {}
 if rate > 0 then
   if number_of('provider_limit') > 0 then
     rate = math.min(rate, number_of('provider_limit'))
   end
   limit = math.max(1, math.floor(rate))
   local window = math.floor(limit / rate * 1000) + SLACK
-  local used = 0
-  local newest_grant = redis.call('LINDEX', KEYS[7], 0)
-  if newest_grant and (tonumber(newest_grant) or math.huge) > now then -- the clock was set back: these grants say nothing any more
-    redis.call('DEL', KEYS[7])
-  end
-  for _, stamp in ipairs(redis.call('LRANGE', KEYS[7], 0, limit - 1)) do
-    local stamp_left = (tonumber(stamp) or 0) + window - now
-    if stamp_left > 0 then
-      used = used + 1
-      wait = stamp_left -- the list is newest first: the last one counted is the first to leave the window
+  redis.call('ZREMRANGEBYSCORE', KEYS[7], '(' .. (now + window), '+inf') -- the clock was set back: these say nothing any more
+  redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', now - 2 * window)
+  left = 0
+  local lately = redis.call('ZCARD', KEYS[7])
+  local stamps = redis.call('ZREVRANGE', KEYS[7], 0, limit - 1, 'WITHSCORES')
+  local last = tonumber(stamps[2]) or 0
+  for n = 1, math.min(slots, limit) do -- one grant goes out when the one so many before it has left the window
+    local before = tonumber(stamps[2 * (limit - n + 1)]) or 0
+    local ready = math.max(0, math.ceil(before + window - now))
+    if lately + n - 1 >= 1.5 * limit then -- under a lasting load they go out evenly, so that a slot is never far away
+      ready = math.max(ready, math.ceil(last + 0.9 * window / limit - now))
     end
+    last = now + ready
+    if ready > AHEAD then
+      wait = ready - AHEAD
+      break
+    end
+    ready_in[n] = ready
+    left = n
   end
-  left = math.min(slots, limit - used)
   if left <= 0 then
-    return answer(1, wait)
+    return answer(1, math.max(1, wait))
   end
   if limit_known == '' then -- one request goes ahead, to learn what the provider allows
     local scouted = number_of('scouted')
@@ -275,10 +285,14 @@ local function take_repeats(ids)
 end
 local function count_grants(taken)
   if limit > 0 and taken > 0 then
-    for _ = 1, taken do
-      redis.call('LPUSH', KEYS[7], now)
+    local last = number_of('granted')
+    last = (last >= 0 and last < 2 ^ 52 and math.floor(last) or 0) + taken
+    redis.call('HSET', KEYS[8], 'granted', string.format('%.0f', last))
+    for n = 1, taken do
+      local number = string.format('%.0f', last - taken + n)
+      redis.call('ZADD', KEYS[7], now + ready_in[n], number)
+      grants[n] = {number, ready_in[n]}
     end
-    redis.call('LTRIM', KEYS[7], 0, limit - 1)
     if limit_known == '' then
       redis.call('HSET', KEYS[8], 'scouted', now)
     end
