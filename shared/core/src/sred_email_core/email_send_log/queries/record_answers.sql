@@ -15,41 +15,45 @@ WITH accepted AS (
 refused AS (
     SELECT * FROM unnest($4::uuid[], $5::text[], $6::text[]) AS t (email_id, error, send_id)
 ),
+answered AS (
+    SELECT email_id, provider_message_id, NULL AS error FROM accepted
+    UNION ALL
+    SELECT email_id, NULL, error FROM refused
+),
+-- The answer travels with the lock: joined to it afterwards, it was compared with every locked row.
 locked AS (
-    SELECT id, status, ended_at
-    FROM email_send_log
-    WHERE id IN (SELECT email_id FROM accepted UNION ALL SELECT email_id FROM refused)
-    ORDER BY id
-    FOR UPDATE
+    SELECT e.id, e.status, e.ended_at, a.provider_message_id, a.error
+    FROM answered a
+    JOIN email_send_log e ON e.id = a.email_id
+    ORDER BY e.id
+    FOR UPDATE OF e
 ),
 closed AS (
     UPDATE email_send_log e
-    SET status = 'SUCCESS', delivery = coalesce(e.delivery, 'SENT'), provider_message_id = t.provider_message_id,
+    SET status = 'SUCCESS', delivery = coalesce(e.delivery, 'SENT'), provider_message_id = l.provider_message_id,
         attempts = e.attempts + 1, last_error = NULL, next_attempt_at = NULL, message = NULL,
         sent_at = now(), ended_at = now(), updated_at = now()
-    FROM accepted t
-    JOIN locked l ON l.id = t.email_id
-    WHERE e.id = t.email_id AND e.status <> 'SUCCESS'
+    FROM locked l
+    WHERE e.id = l.id AND l.error IS NULL AND e.status <> 'SUCCESS'
     RETURNING e.id, e.attempts, e.provider_message_id
 ),
 left_ AS (
     DELETE FROM email_send_members m
-    WHERE m.send_id IN (SELECT send_id FROM accepted UNION ALL SELECT send_id FROM refused)
+    WHERE m.send_id = ANY (ARRAY(SELECT send_id FROM accepted UNION SELECT send_id FROM refused))
     RETURNING m.email_id
 ),
 done AS (
     DELETE FROM email_sends s
-    WHERE s.id IN (SELECT send_id FROM accepted UNION ALL SELECT send_id FROM refused)
+    WHERE s.id = ANY (ARRAY(SELECT send_id FROM accepted UNION SELECT send_id FROM refused))
 ),
 released AS (
     UPDATE email_send_log e
     SET status = CASE WHEN e.ended_at IS NULL THEN 'RETRYING' ELSE e.status END,
-        attempts = e.attempts + 1, generation = e.generation + 1, alone = true, last_error = t.error,
+        attempts = e.attempts + 1, generation = e.generation + 1, alone = true, last_error = l.error,
         next_attempt_at = CASE WHEN e.ended_at IS NULL THEN now() END, updated_at = now()
-    FROM refused t
-    JOIN locked l ON l.id = t.email_id
-    JOIN left_ m ON m.email_id = t.email_id
-    WHERE e.id = t.email_id AND e.status <> 'SUCCESS'
+    FROM locked l
+    JOIN left_ m ON m.email_id = l.id
+    WHERE e.id = l.id AND l.error IS NOT NULL AND e.status <> 'SUCCESS'
     RETURNING e.id, e.attempts, e.status, e.last_error
 ),
 resolved AS (
