@@ -16,7 +16,7 @@ from integration.core.queue_builder import (
 )
 
 from sred_email_core.queue.keys import Lane
-from sred_email_core.queue.scripts import ParkedInSend
+from sred_email_core.queue.scripts import Finished, ParkedInSend
 
 SECONDS_30 = timedelta(seconds=30)
 
@@ -117,6 +117,19 @@ async def test_forgetting_a_send_leaves_emails_that_are_elsewhere(queue: Queue) 
     before = await queue.snapshot()
     await queue.scripts.finish_sends([(email_id, email_id), ("a", "b"), ("unknown", "unknown")])
     assert await queue.snapshot() == before
+
+
+async def test_finishing_forgets_the_send_that_another_owner_has_parked_meanwhile_and_leaves_it_its_entry(
+    queue: Queue,
+) -> None:
+    mine, stolen, elsewhere = await queue.taken(Lane.NORMAL, Lane.NORMAL, Lane.NORMAL)
+    first = id_of(mine)
+    await queue.steal(stolen)
+    await queue.scripts.park_sends(OTHER, [ParkedInSend(first, id_of(e), HOUR) for e in (mine, stolen)], entitled=True)
+    emails = [Finished(e.lane, e.entry_id, id_of(e), first) for e in (mine, stolen, elsewhere)]
+    assert await queue.scripts.finish(ME, emails) == 2
+    assert await queue.pending(Lane.NORMAL) == {stolen.entry_id: OTHER}
+    assert await queue.redis.exists(queue.keys.retry, queue.keys.places) == 0
 
 
 # postpone

@@ -21,12 +21,14 @@ class RedisEmailRetryService:
     def __init__(self, scripts: QueueScripts, consumer: str) -> None:
         self._scripts = scripts
         self._consumer = consumer
-        self._finishing: GroupCommit[Finished, None] = GroupCommit(self._finish, max_items=500, max_groups=2)
+        self._finishing: GroupCommit[Sequence[Finished], None] = GroupCommit(
+            self._finish, max_items=100, max_groups=2, weigh=len, max_weight=500
+        )
         self._parking: GroupCommit[Parked, None] = GroupCommit(self._park, max_items=500, max_groups=2)
 
-    async def finish(self, email: Finished) -> None:
-        """Take an email off its stream: nothing more is to be done about it."""
-        await self._finishing.submit(email)
+    async def finish(self, emails: Sequence[Finished]) -> None:
+        """Take emails off their streams: nothing more is to be done about them."""
+        await self._finishing.submit(emails)
 
     async def finish_sends(self, emails: Sequence[tuple[str, str]]) -> None:
         """Forget sends that need no repeat any more, told as (email id, first email id of its send)."""
@@ -60,6 +62,6 @@ class RedisEmailRetryService:
         await self._scripts.park(self._consumer, emails)
         return [None] * len(emails)
 
-    async def _finish(self, emails: Sequence[Finished]) -> list[None]:
-        await self._scripts.finish(self._consumer, emails)
-        return [None] * len(emails)
+    async def _finish(self, sends: Sequence[Sequence[Finished]]) -> list[None]:
+        await self._scripts.finish(self._consumer, [email for emails in sends for email in emails])
+        return [None] * len(sends)

@@ -73,10 +73,11 @@ class Settlement:
         if letters:
             await persist(lambda: self._dead_letters.withdraw(letters))
         self._metrics.sent.inc(len(answered.accepted))
-        for email in answered.accepted:
-            log.info("email_sent", email_id=email.email_id, provider_message_id=email.provider_message_id)
-        for email_refused in answered.refused:
-            log.info("email_refused_in_batch", email_id=email_refused.email_id, send_id=send.claim.send_id)
+        # One line a send: the log table says of each email which message it became.
+        log.info("emails_sent", send_id=send.claim.send_id, email_ids=[e.email_id for e in answered.accepted])
+        if answered.refused:
+            refused = [e.email_id for e in answered.refused]
+            log.info("emails_refused_in_batch", send_id=send.claim.send_id, email_ids=refused)
         await self._leave_queue(send, [send.passengers[position] for position in answer.message_ids])
         if answer.errors:
             await self._release(send, [send.passengers[p] for p in answer.errors], timedelta(), alone=True)
@@ -232,17 +233,20 @@ class Settlement:
     async def _leave_queue(self, send: ClaimedSend, passengers: Sequence[Passenger]) -> None:
         """Take emails that need nothing more out of Redis."""
         first = send.first_email_id
-        # Of a batch also those that came from a stream: another owner may have parked it meanwhile.
-        in_send = [(p.email.email_id, first) for p in passengers if not p.entry_id or len(send.passengers) > 1]
-        if in_send:
-            await persist(lambda: self._retries.finish_sends(in_send))
-        await asyncio.gather(*(self._leave(p) for p in passengers if p.entry_id))
+        repeated = [(p.email.email_id, first) for p in passengers if not p.entry_id]
+        if repeated:
+            await persist(lambda: self._retries.finish_sends(repeated))
+        # Of a batch another owner may have parked those that came from a stream.
+        parked = first if len(send.passengers) > 1 else ""
+        taken = [Finished(p.email.lane, p.entry_id, p.email.email_id, parked) for p in passengers if p.entry_id]
+        if taken:
+            await persist(lambda: self._retries.finish(taken))
 
     async def _leave(self, passenger: Passenger) -> None:
         email = passenger.email
         if passenger.entry_id:
             finished = Finished(email.lane, passenger.entry_id, email.email_id)
-            await persist(lambda: self._retries.finish(finished))
+            await persist(lambda: self._retries.finish([finished]))
         else:
             await persist(lambda: self._retries.finish_sends([(email.email_id, email.email_id)]))
 

@@ -17,6 +17,12 @@ INLINE_LIMIT_BYTES = 64 * 1024
 """Content over this size, and attachments, stay in PostgreSQL: the memory of Redis is for many small emails."""
 
 _DOMAIN = re.compile(r"[a-z0-9.-]{1,253}")
+_KINDS = {
+    number: name.removeprefix("EMAIL_KIND_")
+    for name, number in email_pb2.EmailKind.items()
+    if number != email_pb2.EMAIL_KIND_UNSPECIFIED
+}
+"""Names of the known kinds, without prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +156,24 @@ def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
         message = EmailStreamMessage.FromString(fields[b"message"])
     except DecodeError as e:
         raise MalformedEntryError("message is no EmailStreamMessage") from e
-    if message.email_id != str(email_id) or message.WhichOneof("body") is None:
+    body = message.WhichOneof("body")
+    if message.email_id != str(email_id) or body is None:
         raise MalformedEntryError("message does not belong to this email_id, or has no body")
-    if message.kind not in email_pb2.EmailKind.values() or message.kind == email_pb2.EMAIL_KIND_UNSPECIFIED:
+    kind = _KINDS.get(message.kind)
+    if kind is None:
         raise MalformedEntryError("message has no known kind")
     try:
         accepted_at = message.accepted_at.ToDatetime(UTC)
         expire_at = message.expire_at.ToDatetime(UTC) if message.HasField("expire_at") else None
     except ValueError as e:
         raise MalformedEntryError("message has an impossible time") from e
-    inline = message.WhichOneof("body") == "content"
     return QueuedEmail(
         email_id=message.email_id,
-        kind=email_pb2.EmailKind.Name(message.kind).removeprefix("EMAIL_KIND_"),
+        kind=kind,
         lane=lane,
         accepted_at=accepted_at,
         expire_at=expire_at,
-        content=message.content if inline else None,
+        content=message.content if body == "content" else None,
         alone=message.alone,
         size_bytes=message.size_bytes,
     )

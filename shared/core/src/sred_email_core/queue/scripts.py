@@ -132,11 +132,16 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An email whose entry needs nothing more."""
+    """An email whose entry needs nothing more.
+
+    Attributes:
+        first_email_id: Of a send that another owner may have parked it in meanwhile, which is over; empty: of none.
+    """
 
     lane: Lane
     entry_id: str
     email_id: str
+    first_email_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +287,10 @@ class QueueScripts:
     async def finish(self, consumer: str, emails: Sequence[Finished]) -> int:
         """Take emails off their streams; how many were still the caller's."""
         return await self._move(
-            "finish", [self._keys.places], [GROUP, consumer], [(int(e.lane), e.entry_id, e.email_id) for e in emails]
+            "finish",
+            [self._keys.places, self._keys.retry],
+            [GROUP, consumer],
+            [(int(e.lane), e.entry_id, e.email_id, e.first_email_id) for e in emails],
         )
 
     async def finish_sends(self, emails: Sequence[tuple[str, str]]) -> None:
