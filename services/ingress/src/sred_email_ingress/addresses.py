@@ -65,6 +65,7 @@ class ParsedAddress:
         return f"{name} <{self.address}>"
 
 
+@lru_cache(maxsize=1024)  # each address of a request is asked for a few times
 def parse_address(text: str) -> ParsedAddress:
     """Parse one address.
 

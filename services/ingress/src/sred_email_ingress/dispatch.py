@@ -1,10 +1,11 @@
 """Accepts emails: validate, look the key up and claim it in the log, publish."""
 
-import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 import structlog
 import uuid_utils.compat
@@ -37,6 +38,11 @@ from sred_email_ingress.senders import SenderPolicy
 from sred_email_ingress.validation import find_violations, parse_email_id
 
 log = structlog.get_logger(__name__)
+
+_ROW_WEIGHT = 16 * 1024
+"""What a row costs besides its content, in bytes of content."""
+_MOST_WEIGHT = 8 * 1024 * 1024
+"""Of the emails in one statement, where it carries more than one call's."""
 
 _URGENT = (email_pb2.EMAIL_KIND_WELCOME, email_pb2.EMAIL_KIND_EMAIL_CONFIRMATION, email_pb2.EMAIL_KIND_PASSWORD_RESET)
 """Kinds that somebody waits for: HIGH unless the caller says otherwise."""
@@ -96,12 +102,12 @@ class RedisStreamEmailDispatchService:
         self._senders = senders
         self._expiry = expiry
         self._backpressure = backpressure
-        self._group: GroupCommit[_Offer, tuple[Acceptance, QueuedEmail | None]] = GroupCommit(
-            self._accept,
+        self._group: GroupCommit[list[_Offer], list[Acceptance | EmailDispatchError]] = GroupCommit(
+            self._accept_calls,
             max_items=500,
-            max_groups=2,
-            weigh=lambda offer: len(offer.email.message),
-            max_weight=8 * 1024 * 1024,
+            max_groups=3,
+            weigh=lambda offers: sum(len(offer.email.message) + _ROW_WEIGHT for offer in offers),
+            max_weight=_MOST_WEIGHT,
         )
 
     async def send(self, request: SendEmailRequest) -> Acceptance:
@@ -113,35 +119,31 @@ class RedisStreamEmailDispatchService:
             OverloadedError: More is in flight than is safe; nothing was written.
             LogUnavailableError: PostgreSQL does not answer; repeat the call with the same key.
         """
-        try:
-            acceptance, to_publish = await self._group.submit(self._offer(request))
-        except EmailDispatchError as e:
-            self._metrics.emails.labels(_outcome(e)).inc()
-            raise
-        self._metrics.emails.labels("deduplicated" if acceptance.deduplicated else "accepted").inc()
-        if to_publish is not None and not await self._producer.publish(to_publish):
-            self._backpressure.unpublished()
-        return acceptance
+        (result,) = await self.send_many([request])
+        if isinstance(result, EmailDispatchError):
+            raise result
+        return result
 
     async def send_many(self, requests: Sequence[SendEmailRequest]) -> list[Acceptance | EmailDispatchError]:
         """Accept many emails, each on its own; results in the order of the requests.
 
         Of requests with the same key the first one counts.
         """
-        results: list[Acceptance | EmailDispatchError | None] = [None] * len(requests)
-        by_key: dict[str, list[int]] = {}
+        results: dict[int, Acceptance | EmailDispatchError] = {}
+        offers: dict[int, _Offer] = {}
         for index, request in enumerate(requests):
-            by_key.setdefault(request.idempotency_key, []).append(index)
-
-        async def send_in_order(indexes: list[int]) -> None:
-            for index in indexes:
-                try:
-                    results[index] = await self.send(requests[index])
-                except EmailDispatchError as e:
-                    results[index] = e
-
-        await asyncio.gather(*(send_in_order(indexes) for indexes in by_key.values()))
-        return [result for result in results if result is not None]
+            try:
+                offers[index] = self._offer(request)
+            except InvalidRequestError as e:
+                results[index] = e
+        try:
+            if offers:
+                results.update(zip(offers, await self._group.submit(list(offers.values())), strict=True))
+        except EmailDispatchError as e:
+            results.update(dict.fromkeys(offers, e))
+        for outcome, emails in Counter(map(_outcome, results.values())).items():
+            self._metrics.emails.labels(outcome).inc(emails)
+        return [results[index] for index in range(len(requests))]
 
     async def get(self, *, email_id: str | None = None, idempotency_key: str | None = None) -> EmailRecord:
         """One email, by its id or its key.
@@ -209,7 +211,18 @@ class RedisStreamEmailDispatchService:
             objection=InvalidRequestError(violations) if violations else None,
         )
 
-    async def _accept(self, offers: Sequence[_Offer]) -> list[tuple[Acceptance, QueuedEmail | None] | BaseException]:
+    async def _accept_calls(self, calls: Sequence[list[_Offer]]) -> list[list[Acceptance | EmailDispatchError]]:
+        """Write the emails of calls that came together, and publish them; each email gets its own result."""
+        judged = await self._accept([offer for offers in calls for offer in offers])
+        to_publish = [r[1] for r in judged if not isinstance(r, EmailDispatchError) and r[1] is not None]
+        if to_publish and not await self._producer.publish(to_publish):
+            self._backpressure.unpublished()
+        results = iter([r if isinstance(r, EmailDispatchError) else r[0] for r in judged])
+        return [list(islice(results, len(offers))) for offers in calls]
+
+    async def _accept(
+        self, offers: Sequence[_Offer]
+    ) -> list[tuple[Acceptance, QueuedEmail | None] | EmailDispatchError]:
         """Write one group; each offer gets its own result. Of offers with the same key the first one is written."""
         first: dict[str, _Offer] = {}
         objections: dict[uuid.UUID, EmailDispatchError] = {}
@@ -290,9 +303,11 @@ def _judge(
     return Acceptance(str(held.id), held.status, deduplicated=True, accepted_at=held.created_at), queued
 
 
-def _outcome(error: EmailDispatchError) -> str:
-    if isinstance(error, InvalidRequestError | UnstorableError):
+def _outcome(result: Acceptance | EmailDispatchError) -> str:
+    if isinstance(result, Acceptance):
+        return "deduplicated" if result.deduplicated else "accepted"
+    if isinstance(result, InvalidRequestError | UnstorableError):
         return "invalid"
-    if isinstance(error, OverloadedError):
+    if isinstance(result, OverloadedError):
         return "overloaded"
-    return "conflict" if isinstance(error, IdempotencyKeyReusedError) else "unavailable"
+    return "conflict" if isinstance(result, IdempotencyKeyReusedError) else "unavailable"

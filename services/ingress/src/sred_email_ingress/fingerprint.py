@@ -52,6 +52,8 @@ def fingerprint(request: SendEmailRequest) -> bytes:
     Returns:
         32 bytes, the same for a retry, and different whenever the email would be another one.
     """
+    if not request.attachments:
+        return sha256(_VERSION + b"".join(canonical_parts(request))).digest()
     digest = sha256(_VERSION)
     for part in canonical_parts(request):
         digest.update(part)

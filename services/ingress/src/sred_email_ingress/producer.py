@@ -7,7 +7,6 @@ from datetime import timedelta
 import structlog
 
 from sred_email_core.errors import QueueUnavailableError
-from sred_email_core.group_commit import GroupCommit
 from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_ingress.metrics import IngressMetrics
@@ -16,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class RedisEmailStreamProducer:
-    """Publishes emails that have no place in Redis yet; emails that arrive together share one call.
+    """Publishes emails that have no place in Redis yet.
 
     Publishing may fail or take too long: the email is accepted all the same, and stays open in the log.
     """
@@ -27,31 +26,42 @@ class RedisEmailStreamProducer:
         Args:
             scripts: The queue.
             metrics: Where to count.
-            patience: How long one email waits for Redis before its caller is answered without.
+            patience: How long callers wait for Redis before they are answered without.
         """
         self._scripts = scripts
         self._metrics = metrics
         self._patience_s = patience.total_seconds()
-        self._group: GroupCommit[QueuedEmail, None] = GroupCommit(
-            self._publish, max_items=500, max_groups=4, weigh=lambda item: item.size_bytes, max_weight=4 * 1024 * 1024
-        )
+        self._under_way: set[asyncio.Task[int]] = set()
 
-    async def publish(self, email: QueuedEmail) -> bool:
-        """Put one email on its stream; whether that is known to have worked in time."""
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await self._group.submit(email)
-        except (QueueUnavailableError, TimeoutError) as e:
-            self._metrics.publish_failures.inc()
-            log.warning("publish_postponed", email_id=email.email_id, reason=str(e) or "no answer in time")
-            return False
-        return True
+    async def publish(self, emails: Sequence[QueuedEmail]) -> bool:
+        """Put emails on their streams; whether that is known to have worked in time. What has begun goes on."""
+        task = asyncio.create_task(self._scripts.publish(emails))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait([task], timeout=self._patience_s)
+        error = task.exception() if done else None
+        if done and error is None:
+            return True
+        self._metrics.publish_failures.inc(len(emails))
+        log.warning(
+            "publish_postponed",
+            emails=len(emails),
+            first_email_id=emails[0].email_id,
+            reason=str(error) if error else "no answer in time",
+        )
+        return False
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
-        await self._group.drain()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
 
-    async def _publish(self, emails: Sequence[QueuedEmail]) -> list[None]:
-        published = await self._scripts.publish(emails)
-        self._metrics.published.inc(published)
-        return [None] * len(emails)
+    def _ended(self, task: "asyncio.Task[int]") -> None:
+        self._under_way.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._metrics.published.inc(task.result())
+        elif not isinstance(error, QueueUnavailableError):
+            log.error("publish_failed", exc_info=error)

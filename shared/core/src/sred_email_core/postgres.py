@@ -43,6 +43,7 @@ async def open_pool(
         max_size=max_size,
         timeout=5,
         command_timeout=command_timeout.total_seconds(),
+        reset=_keep,
         # Acceptance means durable, whatever the server's default says. JIT costs more than our statements.
         server_settings={"synchronous_commit": "on", "jit": "off", "application_name": "sred-email", "timezone": "UTC"},
     )
@@ -51,6 +52,13 @@ async def open_pool(
             yield pool
         finally:
             pool.terminate()  # whatever was to be finished is finished by now; a dead server must not hold us up
+
+
+async def _keep(connection: object) -> None:
+    """Leave a connection that is given back as it is: a round trip less for each statement.
+
+    Nothing here changes its session, but the reconciler's lock, which cleans up after itself.
+    """
 
 
 def is_unavailable(error: BaseException) -> bool:

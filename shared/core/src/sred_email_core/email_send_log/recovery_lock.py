@@ -85,5 +85,6 @@ class RecoveryLock:
 
     async def _connect(self) -> None:
         self._connection = await self._stack.enter_async_context(self._pool.acquire(timeout=_PATIENCE_S))
+        self._stack.push_async_callback(self._connection.reset, timeout=_PATIENCE_S)  # unlocked, and as it was
         setting = "SELECT set_config('idle_session_timeout', $1, false)"
         await self._connection.fetchval(setting, str(self._idle_ms), timeout=_PATIENCE_S)
