@@ -36,7 +36,7 @@ class BareIngress(dispatch_service_pb2_grpc.EmailDispatchServiceServicer):
         self._pool = pool
         self._runner = runner
         self._group: GroupCommit[pb.SendEmailRequest, tuple[str, datetime]] = GroupCommit(
-            self._accept, max_items=500, max_groups=2
+            self._accept, max_items=500, max_groups=3, weigh=lambda _: 1, max_weight=500, further_weight=60
         )
 
     async def SendEmail(self, request: pb.SendEmailRequest, context: Any) -> pb.SendEmailResponse:  # noqa: ARG002, N802

@@ -133,10 +133,8 @@ async def test_hazard_23_a_call_cancelled_before_its_flush_leaves_and_one_cancel
     ingress: IngressWorld,
 ) -> None:
     async with ingress.log_is_locked():
-        flushed = [asyncio.create_task(ingress.send("flushed and cancelled"))]
-        await ingress.until_blocked(1)
-        flushed.append(asyncio.create_task(ingress.send("flushed")))
-        await ingress.until_blocked(2)  # no more groups than two are under way: from here on calls wait
+        flushed = [asyncio.create_task(ingress.send(subject)) for subject in ("flushed and cancelled", "flushed")]
+        await ingress.until_blocked(1)  # a group is under way: from here on so few calls wait for it
         waiting = [asyncio.create_task(ingress.send(subject)) for subject in ("waiting and cancelled", "waiting")]
         await asyncio.sleep(0)
         for call in (flushed[0], waiting[0]):

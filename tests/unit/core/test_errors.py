@@ -9,6 +9,7 @@ from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from sred_email_core import errors
+from sred_email_core.error_status import CODES, ERROR_DOMAIN, status_of
 from sred_email_core.errors import (
     CancelObstacle,
     EmailDispatchError,
@@ -24,7 +25,6 @@ from sred_email_core.errors import (
     RetryLaterError,
     UnstorableError,
 )
-from sred_email_core.grpc_server import CODES, ERROR_DOMAIN, status_of
 
 TAXONOMY = [
     error

@@ -1,5 +1,7 @@
 """The gRPC face of the ingress: translate, delegate, translate back."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 
 import grpc
@@ -8,13 +10,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sred.email.v1 import dispatch_service_pb2 as pb
 from sred.email.v1 import dispatch_service_pb2_grpc, email_pb2
 from sred_email_core.email_send_log.records import EmailRecord
+from sred_email_core.error_status import status_of
 from sred_email_core.errors import EmailDispatchError, FieldViolation, InvalidRequestError
-from sred_email_core.grpc_server import status_of
 from sred_email_ingress.cancellation import EmailCancellation
 from sred_email_ingress.dispatch import Acceptance, RedisStreamEmailDispatchService
+from sred_email_ingress.in_order import in_order
 
 MAX_BATCH = 1000
 """Emails in one BatchSendEmails."""
+MAX_UNANSWERED = 200
+"""Emails of one stream that are on their way at once: no more is read before the first of them is answered."""
 
 
 class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServicer):
@@ -44,6 +49,20 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
             )
         results = await self._dispatch.send_many(request.requests)
         return pb.BatchSendEmailsResponse(results=[_result(result) for result in results])
+
+    async def StreamSendEmails(  # noqa: N802 - named by the contract
+        self,
+        requests: AsyncIterator[pb.StreamSendEmailsRequest],
+        context: grpc.aio.ServicerContext[pb.StreamSendEmailsRequest, pb.StreamSendEmailsResponse],  # noqa: ARG002
+    ) -> AsyncIterator[pb.StreamSendEmailsResponse]:
+        """Accept emails as they come; results in the order of the requests."""
+        async with aclosing(
+            in_order(requests, lambda r: self._dispatch.send_many([r.request]), most=MAX_UNANSWERED)
+        ) as results:
+            async for request, (result,) in results:
+                yield pb.StreamSendEmailsResponse(
+                    result=_result(result), idempotency_key=request.request.idempotency_key
+                )
 
     async def GetEmail(  # noqa: N802 - named by the contract
         self,

@@ -37,6 +37,7 @@ _DEFAULT_PRIORITY = {
 """Part of the encoding: were a default to change, this table would stay, or yesterday's calls could not be retried."""
 
 _SIZE = BinaryLayout(">Q").pack
+_EMPTY = _SIZE(0)
 _NUMBER = BinaryLayout(">i").pack
 _DOUBLE = BinaryLayout(">d").pack
 _NO_CONTENT, _INLINE, _TEMPLATE = b"\x00", b"\x01", b"\x02"
@@ -99,10 +100,14 @@ def _text(text: str) -> bytes:
 
 
 def _texts(texts: Sequence[str]) -> bytes:
+    if not texts:
+        return _EMPTY
     return _SIZE(len(texts)) + b"".join(map(_text, texts))
 
 
 def _map(entries: Mapping[str, str]) -> bytes:
+    if not entries:
+        return _EMPTY
     return _SIZE(len(entries)) + b"".join(_text(name) + _text(entries[name]) for name in sorted(entries))
 
 

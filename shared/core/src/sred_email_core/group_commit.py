@@ -24,6 +24,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         max_groups: int,
         weigh: Callable[[ItemT], int] = lambda _: 0,
         max_weight: int = 1,
+        further_weight: int = 0,
     ) -> None:
         """Prepare; nothing runs until the first item.
 
@@ -34,12 +35,16 @@ class GroupCommit(Generic[ItemT, ResultT]):
             max_groups: The most groups under way at once.
             weigh: Weight of an item, for example its bytes.
             max_weight: The most weight in one group of more than one item.
+            further_weight: Waiting weight from which on another group is begun beside those under way: below it, the
+                items are better off together, since each group has its price.
         """
         self._flush = flush
         self._max_items = max_items
         self._max_groups = max_groups
         self._weigh = weigh
         self._max_weight = max_weight
+        self._further_weight = further_weight
+        self._waiting_weight = 0
         self._waiting: OrderedDict[asyncio.Future[ResultT], ItemT] = OrderedDict()
         self._under_way: set[asyncio.Task[None]] = set()
         self._scheduled = False
@@ -49,13 +54,15 @@ class GroupCommit(Generic[ItemT, ResultT]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
         self._waiting[future] = item
+        self._waiting_weight += self._weigh(item)
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._start_groups)  # items of this same turn of the loop join in
         try:
             return await future
         finally:
-            self._waiting.pop(future, None)  # of a call that was cancelled: its item may be large
+            if self._waiting.pop(future, None) is not None:  # of a call that was cancelled: its item may be large
+                self._waiting_weight -= self._weigh(item)
 
     async def drain(self) -> None:
         """Wait until nothing is waiting or under way."""
@@ -65,6 +72,8 @@ class GroupCommit(Generic[ItemT, ResultT]):
     def _start_groups(self) -> None:
         self._scheduled = False
         while self._waiting and len(self._under_way) < self._max_groups:
+            if self._under_way and self._waiting_weight < self._further_weight:
+                return
             group = self._next_group()
             if group:
                 task = asyncio.get_running_loop().create_task(self._run(group))
@@ -76,12 +85,14 @@ class GroupCommit(Generic[ItemT, ResultT]):
         weight = 0
         while self._waiting and len(group) < self._max_items:
             future, item = next(iter(self._waiting.items()))
+            its_weight = self._weigh(item)
             if not future.done():
-                weight += self._weigh(item)
+                weight += its_weight
                 if group and weight > self._max_weight:
                     break
                 group.append((item, future))
             del self._waiting[future]
+            self._waiting_weight -= its_weight
         return group
 
     def _ended(self, task: asyncio.Task[None]) -> None:

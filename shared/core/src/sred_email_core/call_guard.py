@@ -1,0 +1,186 @@
+"""What every call passes through: errors become statuses, and a server that is stopping or full refuses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any, cast
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+from grpc_status import rpc_status
+
+from sred_email_core.error_status import status_of
+from sred_email_core.errors import (
+    EmailDispatchError,
+    FieldViolation,
+    InvalidRequestError,
+    OverloadedError,
+    StoppingServerError,
+)
+from sred_email_core.lifecycle import StopEvent, wait_for
+
+log = structlog.get_logger(__name__)
+
+_LAST_ANSWERS_S = 0.1
+_RETRY_AFTER = timedelta(seconds=1)
+
+
+class _Unparseable:
+    """Stands for a request that could not be read."""
+
+
+class CallGuard:
+    """Ends a call that raised an error of the taxonomy with its status; other exceptions are bugs, and surface.
+
+    It also knows how many calls are in progress, and refuses new ones once there are too many, or once it drains.
+    Handlers are wrapped when they are registered: an interceptor would do the same, for each call anew, which costs a
+    small call as much as the rest of it.
+    """
+
+    def __init__(self, stop: StopEvent | None = None, *, most_calls: int) -> None:
+        """Prepare.
+
+        Args:
+            stop: New calls are refused from then on; None: once it drains.
+            most_calls: In progress at once; more are refused, so that those that are accepted do not wait long.
+        """
+        self._stop = stop or StopEvent()
+        self._most_calls = most_calls
+        self._in_progress = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def guarded(self, server: grpc.aio.Server) -> "GuardedServer":
+        """The server, as services are to be registered with it."""
+        return GuardedServer(server, self)
+
+    async def drain(self, grace: timedelta) -> None:
+        """Refuse new calls, and wait until none is in progress; at most ``grace``, since the stop if there was one."""
+        self._draining = True
+        await wait_for(self._idle, self._stop.left_of(grace).total_seconds())
+        await asyncio.sleep(_LAST_ANSWERS_S)  # what was answered is on its way
+
+    def wrap(self, method: str, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
+        """The handler of one RPC, guarded."""
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(method, handler.unary_unary), _parser(handler), handler.response_serializer
+            )
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream(method, handler.stream_stream), _parser(handler), handler.response_serializer
+            )
+        return handler
+
+    def _unary(self, method: str, behaviour: Callable[[Any, Any], Awaitable[Message]]) -> Callable[..., Any]:
+        async def call(request: Message | _Unparseable, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
+            self._begin()
+            try:
+                self._check()
+                return await behaviour(_readable(request, method), context)
+            except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
+                await _end_with(e, method, context)
+            finally:
+                self._end()
+            return None
+
+        return call
+
+    def _stream(self, method: str, behaviour: Callable[[Any, Any], AsyncIterator[Message]]) -> Callable[..., Any]:
+        async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
+            self._begin()
+            try:
+                self._check()
+                async for response in behaviour(self._until_stop(requests, method), context):
+                    yield response
+            except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
+                await _end_with(e, method, context)
+            finally:
+                self._end()
+
+        return call
+
+    async def _until_stop(self, requests: AsyncIterator[Any], method: str) -> AsyncIterator[Message]:
+        """The requests of a stream, until the process is asked to stop.
+
+        Raises:
+            StoppingServerError: It was.
+        """
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(requests, None))
+                await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    raise StoppingServerError("this server is stopping: go on with the stream on another")
+                request = following.result()
+                if request is None:
+                    return
+                yield _readable(request, method)
+        finally:
+            stopped.cancel()
+
+    def _begin(self) -> None:
+        self._in_progress += 1
+        self._idle.clear()
+
+    def _end(self) -> None:
+        self._in_progress -= 1
+        if self._in_progress == 0:
+            self._idle.set()
+
+    def _check(self) -> None:
+        if self._draining or self._stop.is_set():
+            raise StoppingServerError("this server is stopping: repeat the call on another")
+        if self._in_progress > self._most_calls:
+            raise OverloadedError("too many calls are in progress here: repeat the call", retry_after=_RETRY_AFTER)
+
+
+class GuardedServer:
+    """What the generated code registers a service with."""
+
+    def __init__(self, server: grpc.aio.Server, guard: CallGuard) -> None:
+        self._server = server
+        self._guard = guard
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Nothing: the same handlers are registered by name, too."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Register the handlers of a service, guarded."""
+        guarded = {name: self._guard.wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
+        self._server.add_registered_method_handlers(service, guarded)
+
+
+def _parser(handler: Any) -> Callable[[bytes], Message | _Unparseable]:  # noqa: ANN401 - a handler of any RPC
+    def parse(data: bytes) -> Message | _Unparseable:
+        try:
+            return cast("Message", handler.request_deserializer(data))
+        except DecodeError:
+            return _Unparseable()
+
+    return parse
+
+
+def _readable(request: Message | _Unparseable, method: str) -> Message:
+    if isinstance(request, _Unparseable):
+        violation = FieldViolation("request", f"is no message that {method} takes, or holds text that is no UTF-8")
+        raise InvalidRequestError([violation])
+    return request
+
+
+async def _end_with(error: Exception, method: str, context: Any) -> None:  # noqa: ANN401 - any RPC's
+    """End a call with what was raised."""
+    if isinstance(error, EmailDispatchError):
+        await context.abort_with_status(rpc_status.to_status(status_of(error)))
+    elif isinstance(
+        error, NotImplementedError
+    ):  # what the generated servicer raises; gRPC would log it as a bug of ours
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not available in this version")
+    elif not isinstance(error, grpc.aio.AbortError):
+        log.error("call_failed", method=method, exc_info=error)
+    raise error
