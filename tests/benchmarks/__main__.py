@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.figures import Measured
-from benchmarks.report import show, write_json, write_plot
+from benchmarks.report import show, write_json, write_markdown, write_plot
 from benchmarks.rows import ROWS, Size
 from benchmarks.stage import open_stage
 from rich.console import Console
@@ -43,6 +43,7 @@ def main() -> None:
         "--json", type=Path, default=Path(".local/bench.json"), help="file to write (.local/bench.json)"
     )
     parser.add_argument("--plot", type=Path, help="SVG file to draw")
+    parser.add_argument("--markdown", type=Path, help="file to write the table to, as docs/performance.md has it")
     options = parser.parse_args()
     unknown = [name for name in options.rows if name not in ROWS]
     if unknown:
@@ -63,6 +64,8 @@ def main() -> None:
     console.print(f"written to {options.json}")
     if options.plot:
         write_plot(rows, options.plot)
+    if options.markdown:
+        write_markdown(rows, options.markdown)
 
 
 if __name__ == "__main__":

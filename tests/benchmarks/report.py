@@ -1,5 +1,6 @@
 """Shows what was measured: a table for people, JSON for machines, a plot for docs/performance.md."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,22 @@ def write_json(rows: Sequence[Measured], about: dict[str, Any], file: Path) -> N
     file.parent.mkdir(parents=True, exist_ok=True)
     data = {"about": about, "rows": [row.as_json() for row in rows]}
     file.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+
+
+def write_markdown(rows: Sequence[Measured], file: Path) -> None:
+    """Write the table as docs/performance.md has it."""
+    lines = [
+        "| what | median | min to max | bare loop | ratio | target | |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        bare = "" if not row.bare else number(statistics.median(row.bare))
+        ratio = "" if row.ratio is None else f"{row.ratio:.0%}"
+        reached = {True: "reached", False: "**not reached**", None: ""}[row.reached]
+        figures = f"{number(row.median)} {row.unit} | {number(min(row.runs))} to {number(max(row.runs))}"
+        target = row.target.words if row.target else ""
+        lines.append(f"| {row.what} | {figures} | {bare} | {ratio} | {target} | {reached} |")
+    file.write_text("\n".join(lines) + "\n")
 
 
 def write_plot(rows: Sequence[Measured], file: Path) -> None:

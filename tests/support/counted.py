@@ -79,6 +79,12 @@ class CountedConnection:
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> Any:
         return await self._step(_statement_name(query), lambda: self._connection.execute(query, *args, timeout=timeout))
 
+    async def reset(self, *, timeout: float | None = None) -> None:
+        await self._step("reset", lambda: self._connection.reset(timeout=timeout))
+
+    def terminate(self) -> None:
+        self._gone = True  # ended when it is given back, or when its process is
+
     def is_closed(self) -> bool:
         return self._gone or bool(self._connection.is_closed())
 

@@ -13,11 +13,12 @@ from integration.ingress.ingress_world import IngressWorld
 from redis.asyncio import Redis
 
 from sred.email.v1 import email_pb2
-from sred_email_core.errors import IdempotencyKeyReusedError, InvalidRequestError, UnstorableError
+from sred_email_core.errors import IdempotencyKeyReusedError, InvalidRequestError, OverloadedError, UnstorableError
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.codec import decode
 from sred_email_core.queue.keys import Lane
 from sred_email_core.redis_connection import open_redis
+from sred_email_ingress import dispatch
 from sred_email_local.engines import ValkeyServer
 from support.world import email_request, until
 
@@ -235,3 +236,20 @@ async def test_of_requests_with_one_key_in_one_group_the_first_that_nothing_spea
     ids = {result.email_id for result in results if not isinstance(result, BaseException)}
     assert len(ids) == 1
     assert [result.deduplicated for result in results if not isinstance(result, BaseException)] == [True, False, True]
+
+
+async def test_what_is_more_than_a_process_may_have_in_hand_is_refused_with_a_reserve_for_high(
+    ingress: IngressWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_MOST_IN_HAND", 20 * dispatch._ROW_WEIGHT)  # noqa: SLF001 - a smaller process
+    async with ingress.log_is_locked():
+        under_way = [asyncio.create_task(ingress.send(f"in hand {n}")) for n in range(15)]
+        await ingress.until_blocked(1)
+        with pytest.raises(OverloadedError) as refused:
+            await ingress.send("too much")
+        assert refused.value.retry_after == timedelta(seconds=1)
+        urgent = asyncio.create_task(ingress.send("urgent", kind=email_pb2.EMAIL_KIND_PASSWORD_RESET))
+        await asyncio.sleep(0)
+        assert not urgent.done()
+    assert not any(acceptance.deduplicated for acceptance in await asyncio.gather(*under_way, urgent))
+    assert not (await ingress.send("too much")).deduplicated

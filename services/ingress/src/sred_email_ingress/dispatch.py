@@ -4,7 +4,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import structlog
@@ -43,6 +43,11 @@ _ROW_WEIGHT = 16 * 1024
 """What a row costs besides its content, in bytes of content."""
 _MOST_WEIGHT = 8 * 1024 * 1024
 """Of the emails in one statement, where it carries more than one call's."""
+
+_MOST_IN_HAND = 256 * 1024 * 1024
+"""Of emails between their call and their answer: bounds memory, and how long those that are accepted wait."""
+_SHARE_BELOW_HIGH = 0.8
+_RETRY_AFTER = timedelta(seconds=1)
 
 _URGENT = (email_pb2.EMAIL_KIND_WELCOME, email_pb2.EMAIL_KIND_EMAIL_CONFIRMATION, email_pb2.EMAIL_KIND_PASSWORD_RESET)
 """Kinds that somebody waits for: HIGH unless the caller says otherwise."""
@@ -102,11 +107,12 @@ class RedisStreamEmailDispatchService:
         self._senders = senders
         self._expiry = expiry
         self._backpressure = backpressure
+        self._in_hand = 0
         self._group: GroupCommit[list[_Offer], list[Acceptance | EmailDispatchError]] = GroupCommit(
             self._accept_calls,
             max_items=500,
             max_groups=3,
-            weigh=lambda offers: sum(len(offer.email.message) + _ROW_WEIGHT for offer in offers),
+            weigh=_weight,
             max_weight=_MOST_WEIGHT,
             further_weight=_MOST_WEIGHT // 8,
         )
@@ -117,11 +123,11 @@ class RedisStreamEmailDispatchService:
         Raises:
             InvalidRequestError: Fields are wrong; nothing was written.
             IdempotencyKeyReusedError: The key belongs to an email with other content; nothing was written.
-            OverloadedError: More is in flight than is safe; nothing was written.
+            OverloadedError: More is in flight, or in the hands of this process, than is safe; nothing was written.
             LogUnavailableError: PostgreSQL does not answer; repeat the call with the same key.
         """
         try:
-            (result,) = await self._group.submit([self._offer(request)])
+            (result,) = await self._submit([self._offer(request)])
         except EmailDispatchError as e:
             result = e
         self._metrics.emails.labels(_outcome(result)).inc()
@@ -143,7 +149,7 @@ class RedisStreamEmailDispatchService:
                 results[index] = e
         try:
             if offers:
-                results.update(zip(offers, await self._group.submit(list(offers.values())), strict=True))
+                results.update(zip(offers, await self._submit(list(offers.values())), strict=True))
         except EmailDispatchError as e:
             results.update(dict.fromkeys(offers, e))
         for outcome, emails in Counter(map(_outcome, results.values())).items():
@@ -171,6 +177,22 @@ class RedisStreamEmailDispatchService:
         """Wait until everything that was flushed has ended."""
         await self._group.drain()
         await self._producer.drain()
+
+    async def _submit(self, offers: list[_Offer]) -> list[Acceptance | EmailDispatchError]:
+        """Let emails be accepted in the next group.
+
+        Raises:
+            OverloadedError: This process has too much in hand. Their keys were not looked up.
+        """
+        weight = _weight(offers)
+        most = _MOST_IN_HAND if any(offer.lane is Lane.HIGH for offer in offers) else _MOST_IN_HAND * _SHARE_BELOW_HIGH
+        if self._in_hand and self._in_hand + weight > most:
+            raise OverloadedError("this process has too much in hand: repeat the call", retry_after=_RETRY_AFTER)
+        self._in_hand += weight
+        try:
+            return await self._group.submit(offers)
+        finally:
+            self._in_hand -= weight
 
     def _offer(self, request: SendEmailRequest) -> _Offer:
         violations = find_violations(request)
@@ -252,6 +274,10 @@ class RedisStreamEmailDispatchService:
         finally:
             self._backpressure.settle(admitted=len(admitted), accepted=len(written))
         return written
+
+
+def _weight(offers: Sequence[_Offer]) -> int:
+    return sum(len(offer.email.message) + _ROW_WEIGHT for offer in offers)
 
 
 def _content(request: SendEmailRequest, from_address: str) -> EmailContent:

@@ -38,17 +38,16 @@ class RedisEmailStreamProducer:
         task = asyncio.create_task(self._scripts.publish(emails))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
-        done, _ = await asyncio.wait([task], timeout=self._patience_s)
-        error = task.exception() if done else None
-        if done and error is None:
-            return True
+        await asyncio.wait([task], timeout=self._patience_s)
+        reason = "no answer in time"
+        try:
+            if task.done():
+                task.result()
+                return True
+        except QueueUnavailableError as e:
+            reason = str(e)
         self._metrics.publish_failures.inc(len(emails))
-        log.warning(
-            "publish_postponed",
-            emails=len(emails),
-            first_email_id=emails[0].email_id,
-            reason=str(error) if error else "no answer in time",
-        )
+        log.warning("publish_postponed", emails=len(emails), first_email_id=emails[0].email_id, reason=reason)
         return False
 
     async def drain(self) -> None:
@@ -58,10 +57,5 @@ class RedisEmailStreamProducer:
 
     def _ended(self, task: "asyncio.Task[int]") -> None:
         self._under_way.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
+        if not task.cancelled() and task.exception() is None:
             self._metrics.published.inc(task.result())
-        elif not isinstance(error, QueueUnavailableError):
-            log.error("publish_failed", exc_info=error)

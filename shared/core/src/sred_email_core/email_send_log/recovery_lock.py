@@ -85,6 +85,15 @@ class RecoveryLock:
 
     async def _connect(self) -> None:
         self._connection = await self._stack.enter_async_context(self._pool.acquire(timeout=_PATIENCE_S))
-        self._stack.push_async_callback(self._connection.reset, timeout=_PATIENCE_S)  # unlocked, and as it was
+        self._stack.push_async_callback(_give_back, self._connection)
         setting = "SELECT set_config('idle_session_timeout', $1, false)"
         await self._connection.fetchval(setting, str(self._idle_ms), timeout=_PATIENCE_S)
+
+
+async def _give_back(connection: Any) -> None:  # noqa: ANN401 - a connection of the pool
+    """Let a connection be as it was, unlocked; one of which that is not sure is ended."""
+    try:
+        await connection.reset(timeout=_PATIENCE_S)
+    except BaseException:
+        connection.terminate()
+        raise
