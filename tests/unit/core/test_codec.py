@@ -91,6 +91,16 @@ def test_what_is_encoded_twice_has_the_same_size_and_content() -> None:
     assert email.size_bytes == small().ByteSize()
 
 
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, 60_000])
+def test_content_that_is_serialized_already_travels_as_it_would_otherwise(length: int) -> None:
+    content = EmailContent(from_address="a@example.com", to=["b@example.com"], subject="s", html="h" * length)
+    email = queued(content)
+    serialized = encode(replace(email, frozen=None))
+    assert EmailStreamMessage.FromString(encode(replace(email, frozen=content.SerializeToString()))) == (
+        EmailStreamMessage.FromString(serialized)
+    )
+
+
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_content_over_the_limit_stays_in_the_log(beyond: int) -> None:
     content = small()

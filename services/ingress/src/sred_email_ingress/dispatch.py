@@ -317,6 +317,7 @@ def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedE
         content=offer.content,
         alone=len(offer.content.attachments) > 0,
         size_bytes=len(offer.email.message),
+        frozen=offer.email.message,
     )
     return Acceptance(email_id, "QUEUED", deduplicated=False, accepted_at=written.created_at), queued
 

@@ -11,6 +11,8 @@ from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmai
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.errors import CancelObstacle, EmailNotFoundError, NotCancellableError
 
+_RECIPIENTS = NewEmail._fields.index("recipients")
+
 
 class AcceptanceLog:
     """Accepts emails, looks them up and cancels them.
@@ -33,19 +35,10 @@ class AcceptanceLog:
         Raises:
             UnstorableError: One of the emails can't be stored; nothing was written.
         """
-        columns: list[list[object]] = [
-            [e.id for e in emails],
-            [e.idempotency_key for e in emails],
-            [e.fingerprint for e in emails],
-            [e.kind for e in emails],
-            [e.priority for e in emails],
-            [e.from_address for e in emails],
-            ["\n".join(e.recipients) for e in emails],
-            [e.subject for e in emails],
-            [e.message for e in emails],
-            [e.expire_at for e in emails],
-            [e.lifetime for e in emails],
-        ]
+        if not emails:
+            return {}
+        columns: list[Sequence[object]] = list(zip(*emails, strict=True))
+        columns[_RECIPIENTS] = ["\n".join(e.recipients) for e in emails]
         rows = await postgres.run(lambda: self._pool.fetch(query("accept_emails"), *columns))
         return {row["id"]: WrittenEmail(row["created_at"], row["expire_at"]) for row in rows}
 

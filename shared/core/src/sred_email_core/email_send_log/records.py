@@ -4,11 +4,11 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class NewEmail:
-    """An email that a caller offers.
+class NewEmail(NamedTuple):
+    """An email that a caller offers; its fields are in the order of the parameters of accept_emails.
 
     Attributes:
         id: UUIDv7; it becomes the email's id if the key is free.
@@ -37,8 +37,7 @@ class NewEmail:
     lifetime: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenEmail:
+class WrittenEmail(NamedTuple):
     """When an email was accepted, and when it expires; None: never."""
 
     created_at: datetime

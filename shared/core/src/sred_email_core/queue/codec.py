@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import DecodeError
@@ -23,6 +23,9 @@ _KINDS = {
     if number != email_pb2.EMAIL_KIND_UNSPECIFIED
 }
 """Names of the known kinds, without prefix."""
+_PRIORITIES = {lane: email_pb2.Priority.Value(f"PRIORITY_{lane.name}") for lane in Lane}
+_CONTENT_TAG = bytes([EmailStreamMessage.CONTENT_FIELD_NUMBER << 3 | 2])
+"""What stands before the content in a serialized message. Source: https://protobuf.dev/programming-guides/encoding/"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class QueuedEmail:
             carried it was refused.
         size_bytes: Of the content.
         delay: Until it is due, when it is published.
+        frozen: The content, serialized, where whoever made this has it at hand: then it is not serialized again.
     """
 
     email_id: str
@@ -51,6 +55,7 @@ class QueuedEmail:
     alone: bool
     size_bytes: int
     delay: timedelta = timedelta()
+    frozen: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def hints(self) -> bytes:
@@ -107,6 +112,7 @@ class QueuedEmail:
             alone=alone or len(parsed.attachments) > 0,
             size_bytes=len(content),
             delay=delay,
+            frozen=content,
         )
 
 
@@ -122,18 +128,30 @@ def encode(email: QueuedEmail) -> bytes:
     message = EmailStreamMessage(
         email_id=email.email_id,
         kind=email_pb2.EmailKind.Value(f"EMAIL_KIND_{email.kind}"),
-        priority=email_pb2.Priority.Value(f"PRIORITY_{email.lane.name}"),
+        priority=_PRIORITIES[email.lane],
         size_bytes=email.size_bytes,
         alone=email.alone,
     )
     message.accepted_at.FromDatetime(email.accepted_at)
     if email.expire_at is not None:
         message.expire_at.FromDatetime(email.expire_at)
-    if email.content is not None and not email.content.attachments and email.size_bytes <= INLINE_LIMIT_BYTES:
-        message.content.CopyFrom(email.content)
-    else:
+    if email.content is None or email.content.attachments or email.size_bytes > INLINE_LIMIT_BYTES:
         message.stored.CopyFrom(StoredContent())
+    elif email.frozen is None:
+        message.content.CopyFrom(email.content)
+    else:  # a field may stand behind all others
+        return message.SerializeToString() + _CONTENT_TAG + _varint(len(email.frozen)) + email.frozen
     return message.SerializeToString()
+
+
+def _varint(number: int) -> bytes:
+    """Encode a length as protobuf does: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - seven bits
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
