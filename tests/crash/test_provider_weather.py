@@ -245,6 +245,18 @@ async def test_a_pause_outlives_redis_and_binds_every_replica(stage: Stage) -> N
     await stage.assert_sent_once(email_id, "paused")
 
 
+async def test_pauses_come_into_force_although_the_log_was_restored_and_counts_anew(stage: Stage) -> None:
+    consumer = stage.consumer()
+    for _ in range(5):
+        await consumer.parts.control.pause(None, "long ago")
+    await stage.pool.execute("DELETE FROM email_pauses")
+    await stage.pool.execute("DELETE FROM email_operation_settings")
+    email_id = await stage.accept_one("restored")
+    await consumer.parts.control.resume(None)
+    await consumer.work()
+    await stage.assert_sent_once(email_id, "restored")
+
+
 async def test_a_lane_that_is_paused_waits_alone(stage: Stage) -> None:
     consumer = stage.consumer()
     await consumer.parts.control.pause(Lane.HIGH, "")

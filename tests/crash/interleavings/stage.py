@@ -21,6 +21,7 @@ from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.operations import Replayed, Selection
 from sred_email_consumer.resend import ApiKey, ResendClient
 from sred_email_consumer.settings import ConsumerSettings
+from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_ingress import composition as ingress_composition
@@ -138,6 +139,8 @@ class Stage:
             timeout=aiohttp.ClientTimeout(total=PROVIDER_TIMEOUT_S),
             headers={"User-Agent": "sred-email-dispatch"},
         ) as session:
+            keys = QueueKeys()
+            await DispatchScripts(ScriptRunner(redis, keys), keys).set_pauses(0, {})  # consumers were at work before
             yield cls(pool, redis, sandbox, clock, session)
 
     def consumer(self, **settings: object) -> Consumer:

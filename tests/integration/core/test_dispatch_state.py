@@ -139,6 +139,19 @@ async def test_requests_that_were_under_way_when_delivery_stopped_change_nothing
     assert await queue.redis.hgetall(queue.keys.dispatch) == before
 
 
+@pytest.mark.parametrize("number", [None, "", "0", "5.0", "007", "soon", "-1", "1" * 30])
+async def test_a_stop_whose_number_is_none_of_ours_ends_all_the_same(queue: Queue, number: str | None) -> None:
+    await queue.publish(*[Lane.NORMAL] * 3)
+    await stop(queue)
+    await queue.redis.hdel(queue.keys.dispatch, "number")
+    if number is not None:
+        await queue.redis.hset(queue.keys.dispatch, "number", number)
+    taken = await queue.take()
+    assert taken.probe
+    assert await queue.dispatch.end_probe(taken.probe, accepted=True)
+    assert (await queue.take()).weather.state == "RUNNING"
+
+
 # Which email is the probe
 
 
@@ -323,9 +336,9 @@ async def test_without_a_copy_of_the_pauses_nothing_is_taken(queue: Queue) -> No
 
 
 async def test_an_older_copy_of_the_pauses_never_replaces_a_newer_one(queue: Queue) -> None:
-    assert await queue.dispatch.set_pauses(3, {Lane.LOW: "new"})
-    assert not await queue.dispatch.set_pauses(2, {})
-    assert await queue.dispatch.set_pauses(4, {Lane.HIGH: "newer"})
+    assert await queue.dispatch.set_pauses(3, {Lane.LOW: "new"}) == 0
+    assert await queue.dispatch.set_pauses(2, {}) == 3
+    assert await queue.dispatch.set_pauses(4, {Lane.HIGH: "newer"}) == 0
     assert set(await queue.redis.hkeys(queue.keys.pauses)) == {b"version", b"1"}
 
 

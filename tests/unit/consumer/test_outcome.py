@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sred_email_consumer.outcome import Accepted, Failure, FailureKind, interpret
+from sred_email_consumer.outcome import Accepted, Failure, FailureKind, interpret, provider_limit
 
 PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 JSON_VALUES = st.recursive(
@@ -358,3 +358,30 @@ def test_only_the_apis_own_words_can_reject_an_email(status: int, name: str, mes
 @given(status=st.integers(500, 599), answer=st.binary(max_size=50) | JSON_VALUES.map(body))
 def test_no_5xx_is_ever_definite(status: int, answer: bytes) -> None:
     assert failure(status, answer).kind is FailureKind.OUTCOME_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("headers", "limit"),
+    [
+        ({}, None),
+        ({"ratelimit-limit": "10"}, 10),
+        ({"ratelimit-limit": "2", "ratelimit-policy": "2;w=1"}, 2),
+        ({"ratelimit-limit": "100", "ratelimit-policy": "100;w=10"}, 10),
+        ({"ratelimit-limit": "100", "ratelimit-policy": "100;w=86400"}, None),  # a quota, which no spacing keeps
+        ({"ratelimit-limit": "10, 10;w=1"}, 10),
+        ({"ratelimit-limit": "0"}, None),
+        ({"ratelimit-limit": "many"}, None),
+    ],
+)
+def test_the_limit_is_what_the_headers_allow_in_a_second(headers: dict[str, str], limit: float | None) -> None:
+    assert provider_limit(headers) == limit
+
+
+def test_only_the_api_itself_names_a_limit() -> None:
+    headers = {"ratelimit-limit": "1"}
+    proxy = interpret(503, headers, b"<html>", emails=1, batch=False)
+    api = interpret(429, headers, b'{"name": "rate_limit_exceeded", "message": "Slow down."}', emails=1, batch=False)
+    assert isinstance(proxy, Failure)
+    assert isinstance(api, Failure)
+    assert (proxy.provider_limit, proxy.answered) == (None, False)
+    assert (api.provider_limit, api.answered) == (1, True)

@@ -196,6 +196,9 @@ class EmailDelivery:
 
     async def _post(self, send: ClaimedSend, turn: Turn) -> None:
         await turn.come()
+        if turn.is_stale():  # a grant is used at once, or many go out together when PostgreSQL is back
+            await self._undo(send)
+            return
         elapsed = timedelta(seconds=lease_clock() - send.claimed_at_s)
         expires_in = send.claim.expires_in
         if elapsed + self._settings.attempt >= self._settings.lease or (
@@ -208,7 +211,7 @@ class EmailDelivery:
         request = Request(send.shape.endpoint, send.claim.send_id, send.body, len(send.passengers))
         with self._metrics.request_seconds.time():
             answer = await self._resend.post(request, turn.used)
-        learned = self._weather.learn(answer.provider_limit)
+        learned = self._weather.learn(answer)
         if isinstance(answer, Accepted):
             self._metrics.requests.labels("accepted").inc()
             await asyncio.gather(learned, self._settlement.accepted(send, answer))

@@ -60,6 +60,7 @@ class Failure:
         retry_after: How long the provider asks to wait; None: it does not say.
         name: The provider's name of the error; empty: it gave none.
         provider_limit: Requests per second that the provider allows the account; None: it does not say.
+        answered: The API itself has said so.
     """
 
     kind: FailureKind
@@ -67,6 +68,7 @@ class Failure:
     retry_after: timedelta | None = None
     name: str = ""
     provider_limit: float | None = None
+    answered: bool = False
 
 
 _BY_NAME: dict[tuple[int, str], FailureKind] = {
@@ -89,6 +91,8 @@ _BY_STATUS: dict[int, FailureKind] = {
 }
 
 _MAX_ERROR_CHARACTERS = 1000
+_LONGEST_WINDOW_S = 60
+"""A limit over a longer time is a quota: it can't be kept by spacing requests."""
 
 
 def interpret(status: int, headers: Mapping[str, str], body: bytes, *, emails: int, batch: bool) -> Accepted | Failure:
@@ -108,11 +112,12 @@ def interpret(status: int, headers: Mapping[str, str], body: bytes, *, emails: i
         accepted = _accepted(parsed, emails=emails, batch=batch)
         if accepted is None:
             error = "200 with a body that does not add up"
-            return Failure(FailureKind.OUTCOME_UNKNOWN, error, retry_after, provider_limit=limit)
+            return Failure(FailureKind.OUTCOME_UNKNOWN, error, retry_after)
         return replace(accepted, provider_limit=limit)
     name, message = _error_of(parsed)
     error = " ".join(part for part in (str(status), name, _printable(message)) if part)[:_MAX_ERROR_CHARACTERS]
-    return Failure(_kind(status, name), error, retry_after, name, limit)
+    # Without a name somebody else has answered, whose limits are not the provider's.
+    return Failure(_kind(status, name), error, retry_after, name, limit if name else None, answered=bool(name))
 
 
 def provider_limit(headers: Mapping[str, str]) -> float | None:
@@ -128,7 +133,8 @@ def provider_limit(headers: Mapping[str, str]) -> float | None:
     if limit is None or int(limit[1]) == 0:
         return None
     window = re.search(rf"\b{limit[1]}\s*;\s*w=(\d{{1,6}})\b", headers.get("ratelimit-policy", ""))
-    return int(limit[1]) / max(1, int(window[1]) if window else 1)
+    seconds = max(1, int(window[1]) if window else 1)
+    return int(limit[1]) / seconds if seconds <= _LONGEST_WINDOW_S else None
 
 
 def _kind(status: int, name: str) -> FailureKind:

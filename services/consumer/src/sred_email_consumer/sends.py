@@ -17,6 +17,9 @@ from sred_email_core.queue.codec import QueuedEmail
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+_STALE_S = 5.0
+"""After which a turn that was not used is void; longer than a claim takes while PostgreSQL is well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Passenger:
@@ -66,6 +69,10 @@ class Turn:
 
     not_before_s: float = 0.0
     used: Callable[[], None] = lambda: None
+
+    def is_stale(self) -> bool:
+        """Whether its time is long over: the limiter does not know of it any more."""
+        return 0 < self.not_before_s < time.monotonic() - _STALE_S
 
     async def come(self) -> None:
         """Wait until it may."""

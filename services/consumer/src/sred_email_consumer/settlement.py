@@ -62,7 +62,7 @@ class Settlement:
 
     async def accepted(self, send: ClaimedSend, answer: Accepted) -> None:
         """A 200: what it accepted is SUCCESS, what it refused within a batch goes alone, to learn its real answer."""
-        told = asyncio.ensure_future(self._weather.accepted(send))
+        told = asyncio.ensure_future(self._weather.accepted(send, answer))
         ids = [p.email.email_id for p in send.passengers]
         answered = AnsweredSend(
             send.claim.send_id,

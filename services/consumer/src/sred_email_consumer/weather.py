@@ -5,10 +5,11 @@ import functools
 import itertools
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import structlog
 
-from sred_email_consumer.outcome import Failure, FailureKind
+from sred_email_consumer.outcome import Accepted, Failure, FailureKind
 from sred_email_consumer.retry_policy import Hold, RetryPolicy
 from sred_email_consumer.sends import ClaimedSend, Turn, persist
 from sred_email_core.errors import QueueUnavailableError
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 REFUSALS_IN_A_ROW = 20
 """Of several kinds and sender domains, all refused with one name: that is no email's fault."""
+_LONGEST_DOMAIN_WAIT = timedelta(minutes=5)
+"""Until one email of a refused domain is tried again, whatever the provider asks: somebody may have verified it."""
 
 
 class ProviderWeather:
@@ -40,8 +43,7 @@ class ProviderWeather:
         self._policy = policy
         self._breaker_failures = breaker_failures
         self._now = DispatchWeather()
-        self._probe = 0
-        self._probed_email_id = ""
+        self._probes: dict[str, int] = {}
         self._accepted = False
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -57,18 +59,22 @@ class ProviderWeather:
         accepted, self._accepted = self._accepted, False
         return accepted
 
+    def keep_accepted(self) -> None:
+        """It could not be told: it is told the next time."""
+        self._accepted = True
+
     def probe_begins(self, number: int, first_email_id: str) -> None:
         """A request goes out to see whether delivery can go on."""
-        self._probe, self._probed_email_id = number, first_email_id
+        self._probes[first_email_id] = number
         log.info("probe", email_id=first_email_id, state=self._now.state)
 
-    async def probe_ends(self, number: int) -> None:
+    async def probe_ends(self, number: int, first_email_id: str) -> None:
         """It is over; if it told nothing about the provider, another email is tried soon.
 
         Raises:
             QueueUnavailableError: Redis does not answer: the probe is given up after a while.
         """
-        self._probe, self._probed_email_id = 0, ""
+        self._probes.pop(first_email_id, None)
         await self._scripts.end_probe(number, accepted=False, retry_after=self._policy.soon)
 
     def turns_of(self, taken: Taken) -> Iterator[Turn]:
@@ -90,8 +96,11 @@ class ProviderWeather:
         except QueueUnavailableError as e:
             log.debug("grant_not_used", reason=str(e))  # it counts from when it was granted
 
-    async def learn(self, provider_limit: float | None) -> None:
+    async def learn(self, answer: Accepted | Failure) -> None:
         """Keep the limit that the provider named, if that is news."""
+        if isinstance(answer, Failure) and not answer.answered:
+            return
+        provider_limit = answer.provider_limit
         known = self._now.limit_known and provider_limit in (None, self._now.provider_limit)
         if known:
             return
@@ -100,13 +109,15 @@ class ProviderWeather:
         except QueueUnavailableError as e:
             log.debug("limit_not_kept", reason=str(e))
 
-    async def accepted(self, send: ClaimedSend) -> None:
-        """The provider took a request."""
+    async def accepted(self, send: ClaimedSend, answer: Accepted) -> None:
+        """The provider took a request; one that took none of its emails says nothing."""
+        if not answer.message_ids:
+            return
         self._accepted = True
         probe = self._probe_of(send)
         if probe and await persist(lambda: self._scripts.end_probe(probe, accepted=True)):
             log.warning("delivery_goes_on", email_id=send.first_email_id)
-        domains = self._now.domains & {p.email.sender_domain for p in send.passengers}
+        domains = self._now.domains & {send.passengers[n].email.sender_domain for n in answer.message_ids}
         if domains:
             await persist(lambda: self._scripts.free_domains(domains))
 
@@ -164,7 +175,7 @@ class ProviderWeather:
         email = send.passengers[0].email
         if failure.kind is FailureKind.DOMAIN_REFUSED:
             if email.sender_domain:
-                wait = max(self._policy.probe_interval, failure.retry_after or self._policy.probe_interval)
+                wait = max(self._policy.probe_interval, min(failure.retry_after or timedelta(), _LONGEST_DOMAIN_WAIT))
                 await self._scripts.park_domain(email.sender_domain, mask_addresses(failure.error), wait)
                 log.warning("domain_parked", domain=email.sender_domain, reason=mask_addresses(failure.error))
         else:
@@ -175,4 +186,4 @@ class ProviderWeather:
             await self._scripts.end_probe(probe, accepted=False)  # it says nothing about the rest: the next, at once
 
     def _probe_of(self, send: ClaimedSend) -> int:
-        return self._probe if send.first_email_id == self._probed_email_id else 0
+        return self._probes.get(send.first_email_id, 0)

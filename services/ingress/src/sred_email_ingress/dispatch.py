@@ -3,12 +3,14 @@
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import structlog
 import uuid_utils.compat
+from google.protobuf.message import DecodeError
 
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
@@ -332,15 +334,16 @@ def _judge(
         return IdempotencyKeyReusedError(str(held.id))
     queued = None
     if held.message is not None:  # it may never have been published: the caller that wrote it may have died
-        queued = QueuedEmail.of_content(
-            email_id=str(held.id),
-            kind=held.kind,
-            priority=held.priority,
-            accepted_at=held.created_at,
-            expire_at=held.expire_at,
-            content=held.message,
-            alone=held.alone,
-        )
+        with suppress(DecodeError):  # content that can't be read must not fail the calls that came with this one
+            queued = QueuedEmail.of_content(
+                email_id=str(held.id),
+                kind=held.kind,
+                priority=held.priority,
+                accepted_at=held.created_at,
+                expire_at=held.expire_at,
+                content=held.message,
+                alone=held.alone,
+            )
     return Acceptance(str(held.id), held.status, deduplicated=True, accepted_at=held.created_at), queued
 
 

@@ -72,7 +72,25 @@ class CallGuard:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(method, handler.stream_stream), _parser(handler), handler.response_serializer
             )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._feed(method, handler.unary_stream), _parser(handler), handler.response_serializer
+            )
         return handler
+
+    def _feed(self, method: str, behaviour: Callable[[Any, Any], AsyncIterator[Message]]) -> Callable[..., Any]:
+        async def call(request: Message | _Unparseable, context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
+            self._begin()
+            try:
+                self._check()
+                async for response in behaviour(_readable(request, method), context):
+                    yield response
+            except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
+                await _end_with(e, method, context)
+            finally:
+                self._end()
+
+        return call
 
     def _unary(self, method: str, behaviour: Callable[[Any, Any], Awaitable[Message]]) -> Callable[..., Any]:
         async def call(request: Message | _Unparseable, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's

@@ -101,10 +101,15 @@ class EmailStreamConsumer:
             return None
         suspect = not any(e.deaths >= _SUSPECT_DEATHS for entries in self._in_flight.values() for e in entries)
         wish = replace(self._wish, slots=free, suspect=suspect, accepted=self._weather.fetch_accepted())
-        taken = await self._scripts.take(self._name, wish)
-        if taken.pauses_missing:
-            await self._restore_pauses()
+        try:
             taken = await self._scripts.take(self._name, wish)
+            if taken.pauses_missing:
+                await self._restore_pauses()
+                taken = await self._scripts.take(self._name, wish)
+        except RetryLaterError:
+            if wish.accepted:
+                self._weather.keep_accepted()
+            raise
         self._weather.seen(taken)
         turns = self._weather.turns_of(taken)
         for email_id, turn in zip(taken.repeats, turns, strict=False):
@@ -175,7 +180,7 @@ class EmailStreamConsumer:
             await work
         finally:
             try:
-                await self._weather.probe_ends(probe)
+                await self._weather.probe_ends(probe, first_email_id)
             except QueueUnavailableError as e:
                 log.debug("probe_not_ended", reason=str(e))  # another is tried after a while
 

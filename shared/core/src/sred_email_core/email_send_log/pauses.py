@@ -43,6 +43,10 @@ class PauseLog:
         names = [lane.name for lane in lanes]
         await postgres.run(lambda: self._pool.fetch(query("resume_lanes"), names))
 
+    async def count_beyond(self, version: int) -> None:
+        """Let the next version be higher than one that a copy has."""
+        await postgres.run(lambda: self._pool.fetch(query("count_pauses_beyond"), version))
+
     async def load(self) -> Pauses:
         """What is paused now."""
         rows = await postgres.run(lambda: self._pool.fetch(query("load_pauses")))

@@ -101,11 +101,11 @@ class DispatchScripts:
         """Tell that a granted request goes out now."""
         await self._run("use_grant", [self._keys.grants], [number])
 
-    async def set_pauses(self, version: int, reasons: Mapping[Lane, str]) -> bool:
-        """Copy the pauses that the log holds; False: a newer copy is there already."""
+    async def set_pauses(self, version: int, reasons: Mapping[Lane, str]) -> int:
+        """Copy the pauses that the log holds; the version of a newer copy that is there already, or 0: it is copied."""
         keys = self._keys
         flat = [part for lane, reason in reasons.items() for part in (int(lane), reason)]
-        return bool(await self._run("set_pauses", [keys.pauses, keys.doorbell], [version, *flat]))
+        return int(await self._run("set_pauses", [keys.pauses, keys.doorbell], [version, *flat]))
 
 
 def _ms(duration: timedelta) -> int:

@@ -3,6 +3,8 @@
 from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 
+_TRIES = 4
+
 
 class PauseCopy:
     """Copies what the log says. Any process may, at any time: an older version never replaces a newer one."""
@@ -18,5 +20,13 @@ class PauseCopy:
             LogUnavailableError: PostgreSQL does not answer.
             QueueUnavailableError: Redis does not answer.
         """
-        pauses = await self._log.load()
-        await self._scripts.set_pauses(pauses.version, pauses.reasons)
+        newer = 0
+        for _ in range(_TRIES):
+            pauses = await self._log.load()
+            if newer and pauses.version < newer:
+                # Not a change that came between: a log that was restored or failed over counts anew.
+                await self._log.count_beyond(newer)
+                continue
+            newer = await self._scripts.set_pauses(pauses.version, pauses.reasons)
+            if not newer:
+                return

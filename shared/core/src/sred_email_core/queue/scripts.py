@@ -127,7 +127,7 @@ class Taken:
     weather: DispatchWeather = DispatchWeather()
     probe: int = 0
     pauses_missing: bool = False
-    grants: Sequence[Grant] = ()
+    grants: tuple[Grant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ class QueueScripts:
             alive=frozenset(name.decode("utf-8", "replace") for name in alive if b"\0" not in name),
             weather=_weather(*weather),
             probe=int(probe),
-            grants=[Grant(int(number), timedelta(milliseconds=ms)) for number, ms in grants],
+            grants=tuple(Grant(int(number), timedelta(milliseconds=ms)) for number, ms in grants),
             pauses_missing=outcome == _PAUSES_MISSING,
         )
 

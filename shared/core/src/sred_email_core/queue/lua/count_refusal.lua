@@ -10,6 +10,7 @@ local told = redis.call('HMGET', KEYS[1], 'name', 'kind', 'kinds', 'domain', 'do
 if told[1] ~= ARGV[1] then
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], 'name', ARGV[1], 'count', 1, 'kind', ARGV[2], 'kinds', 1, 'domain', ARGV[3], 'domains', 1)
+  redis.call('PEXPIRE', KEYS[1], 3600000)
   return 0
 end
 if told[2] ~= ARGV[2] then

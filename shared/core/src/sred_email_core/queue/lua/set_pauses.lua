@@ -6,10 +6,10 @@
 -- ARGV[1]  version
 -- ARGV     then for each paused lane: lane, why
 --
--- Returns  1 if the copy is from now on what was told, else 0
+-- Returns  0 if the copy is from now on what was told, else the version of the newer one
 local version = tonumber(redis.call('HGET', KEYS[1], 'version'))
 if version and version > tonumber(ARGV[1]) and version < 2 ^ 52 then
-  return 0
+  return version
 end
 local lanes = {['1'] = true, ['2'] = true, ['3'] = true}
 for i = 2, #ARGV, 2 do
@@ -22,4 +22,4 @@ for lane in pairs(lanes) do
 end
 redis.call('LPUSH', KEYS[2], '1')
 redis.call('LTRIM', KEYS[2], 0, 0)
-return 1
+return 0

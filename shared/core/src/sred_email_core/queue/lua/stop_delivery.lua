@@ -19,7 +19,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local STATES = {PROVIDER_DOWN = true, MISCONFIGURED = true, QUOTA_EXHAUSTED = true}
 local wait = tonumber(ARGV[5])
 local told = redis.call('HMGET', KEYS[1], 'state', 'number', 'probing', 'probed_at')
-local number = tonumber(told[2]) or 0
+local number = tonumber(string.match(told[2] or '', '^[1-9]%d?%d?%d?%d?%d?%d?%d?%d?%d?$')) or 0
 if STATES[told[1]] then
   if ARGV[7] ~= '0' and told[3] == ARGV[7] and told[2] == ARGV[7] then
     local next_probe = (tonumber(told[4]) or now) + wait
@@ -35,9 +35,6 @@ redis.call('SADD', KEYS[2], ARGV[3])
 if redis.call('SCARD', KEYS[2]) < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[2], 3600000)
   return 0
-end
-if number < 0 or number > 2 ^ 52 then
-  number = 0
 end
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('HDEL', KEYS[1], 'probing')

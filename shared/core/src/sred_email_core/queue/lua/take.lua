@@ -114,6 +114,10 @@ if probing then
   if probe_at > now then
     return answer(1, math.min(probe_at - now, LONGEST_WAIT))
   end
+  if not string.match(dispatch['number'] or '', '^[1-9]%d?%d?%d?%d?%d?%d?%d?%d?%d?$') then
+    dispatch['number'] = '1' -- by which a probe is known; what stands there is none that we made
+    redis.call('HSET', KEYS[8], 'number', '1')
+  end
   slots = 1
 end
 
@@ -446,11 +450,10 @@ for _, entry in ipairs(waiting) do
       domain = its_domain
       delay = wait_of_domain(domain)
     end
-    if delay and delay > 0 then
+    local email_id, _, message = fields_of(entry)
+    if delay and delay > 0 and email_id and message then
       read_new(lane)
-      if not park(entry, delay) then
-        lane_full[lane] = true
-      end
+      park(entry, delay)
     elseif fits(entry, delay == 0) then
       if delay == 0 then
         try_domain(domain)
