@@ -13,7 +13,13 @@ from integration.ingress.ingress_world import IngressWorld
 from redis.asyncio import Redis
 
 from sred.email.v1 import email_pb2
-from sred_email_core.errors import IdempotencyKeyReusedError, InvalidRequestError, OverloadedError, UnstorableError
+from sred_email_core.errors import (
+    DeadlinePassedError,
+    IdempotencyKeyReusedError,
+    InvalidRequestError,
+    OverloadedError,
+    UnstorableError,
+)
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.codec import decode
 from sred_email_core.queue.keys import Lane
@@ -149,6 +155,24 @@ async def test_hazard_23_a_call_cancelled_before_its_flush_leaves_and_one_cancel
     again = await ingress.send("flushed and cancelled")  # which also publishes it, as the reconciler would
     assert again.deduplicated
     assert await ingress.published() == 3
+
+
+async def test_hazard_23_a_call_whose_deadline_passed_before_its_flush_is_not_written(ingress: IngressWorld) -> None:
+    async with ingress.log_is_locked():
+        flushed = asyncio.create_task(ingress.send("flushed"))
+        await ingress.until_blocked(1)
+        dispatch = ingress.parts.dispatch
+        late = asyncio.create_task(dispatch.send(email_request("late"), time_left_s=0))
+        batch = asyncio.create_task(dispatch.send_many([email_request(s) for s in ("b", "c")], time_left_s=0))
+        in_time = asyncio.create_task(dispatch.send(email_request("in time"), time_left_s=60))
+        await asyncio.sleep(0)
+    assert not (await flushed).deduplicated
+    assert not (await in_time).deduplicated
+    with pytest.raises(DeadlinePassedError):
+        await late
+    assert [type(result) for result in await batch] == [DeadlinePassedError, DeadlinePassedError]
+    assert await ingress.subjects() == ["flushed", "in time"]
+    assert ingress.count("late") == 3
 
 
 async def test_hazard_24_a_redis_that_hangs_holds_no_call_longer_than_its_patience(

@@ -191,6 +191,35 @@ async def test_a_call_cancelled_after_its_flush_began_changes_nothing_for_its_ne
         await cancelled
 
 
+async def test_a_call_whose_deadline_passed_while_it_waited_is_told_so_and_not_flushed() -> None:
+    flushes = Flushes(open_=False)
+    group: GroupCommit[Any, Any] = GroupCommit(flushes, max_items=100, max_groups=1)
+    (under_way,) = submit(group, "a")
+    await turns()
+    now_s = asyncio.get_running_loop().time()
+    late = asyncio.create_task(group.submit("late", deadline_s=now_s))
+    in_time = asyncio.create_task(group.submit("in time", deadline_s=now_s + 60))
+    await turns()
+    flushes.gate.set()
+    assert list(await asyncio.gather(under_way, in_time)) == ["done a", "done in time"]
+    with pytest.raises(TimeoutError):
+        await late
+    assert flushes.groups == [["a"], ["in time"]]
+
+
+async def test_a_deadline_that_passes_after_the_flush_began_changes_nothing() -> None:
+    flushes = Flushes(open_=False)
+    group: GroupCommit[Any, Any] = GroupCommit(flushes, max_items=100, max_groups=1)
+    deadline_s = asyncio.get_running_loop().time() + 0.05
+    call = asyncio.create_task(group.submit("a", deadline_s=deadline_s))
+    await turns()
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_at(deadline_s + 0.01, passed.set)
+    await passed.wait()
+    flushes.gate.set()
+    assert await call == "done a"
+
+
 async def test_when_every_call_of_a_group_is_cancelled_the_flush_runs_on_to_its_end() -> None:
     flushes = Flushes(open_=False)
     group: GroupCommit[Any, Any] = GroupCommit(flushes, max_items=100, max_groups=1)

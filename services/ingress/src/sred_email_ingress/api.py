@@ -32,33 +32,35 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
     async def SendEmail(  # noqa: N802 - named by the contract
         self,
         request: pb.SendEmailRequest,
-        context: grpc.aio.ServicerContext[pb.SendEmailRequest, pb.SendEmailResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.SendEmailRequest, pb.SendEmailResponse],
     ) -> pb.SendEmailResponse:
         """Accept one email."""
-        return _response(await self._dispatch.send(request))
+        return _response(await self._dispatch.send(request, time_left_s=context.time_remaining()))
 
     async def BatchSendEmails(  # noqa: N802 - named by the contract
         self,
         request: pb.BatchSendEmailsRequest,
-        context: grpc.aio.ServicerContext[pb.BatchSendEmailsRequest, pb.BatchSendEmailsResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.BatchSendEmailsRequest, pb.BatchSendEmailsResponse],
     ) -> pb.BatchSendEmailsResponse:
         """Accept many emails, each on its own."""
         if len(request.requests) > MAX_BATCH:
             raise InvalidRequestError(
                 [FieldViolation("requests", f"must hold at most {MAX_BATCH} emails; send several")]
             )
-        results = await self._dispatch.send_many(request.requests)
+        results = await self._dispatch.send_many(request.requests, time_left_s=context.time_remaining())
         return pb.BatchSendEmailsResponse(results=[_result(result) for result in results])
 
     async def StreamSendEmails(  # noqa: N802 - named by the contract
         self,
         requests: AsyncIterator[pb.StreamSendEmailsRequest],
-        context: grpc.aio.ServicerContext[pb.StreamSendEmailsRequest, pb.StreamSendEmailsResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.StreamSendEmailsRequest, pb.StreamSendEmailsResponse],
     ) -> AsyncIterator[pb.StreamSendEmailsResponse]:
         """Accept emails as they come; results in the order of the requests."""
-        async with aclosing(
-            in_order(requests, lambda r: self._dispatch.send_many([r.request]), most=MAX_UNANSWERED)
-        ) as results:
+
+        async def send(request: pb.StreamSendEmailsRequest) -> list[Acceptance | EmailDispatchError]:
+            return await self._dispatch.send_many([request.request], time_left_s=context.time_remaining())
+
+        async with aclosing(in_order(requests, send, most=MAX_UNANSWERED)) as results:
             async for request, (result,) in results:
                 yield pb.StreamSendEmailsResponse(
                     result=_result(result), idempotency_key=request.request.idempotency_key

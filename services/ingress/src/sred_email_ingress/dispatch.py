@@ -1,5 +1,6 @@
 """Accepts emails: validate, look the key up and claim it in the log, publish."""
 
+import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from sred.email.v1.stream_message_pb2 import EmailContent
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail, WrittenEmail
 from sred_email_core.errors import (
+    DeadlinePassedError,
     EmailDispatchError,
     EmailNotFoundError,
     FieldViolation,
@@ -119,17 +121,22 @@ class RedisStreamEmailDispatchService:
             further_weight=_MOST_WEIGHT // 8,
         )
 
-    async def send(self, request: SendEmailRequest) -> Acceptance:
+    async def send(self, request: SendEmailRequest, *, time_left_s: float | None = None) -> Acceptance:
         """Accept one email.
+
+        Args:
+            request: The caller's.
+            time_left_s: Until the deadline of its call; None: there is none.
 
         Raises:
             InvalidRequestError: Fields are wrong; nothing was written.
             IdempotencyKeyReusedError: The key belongs to an email with other content; nothing was written.
             OverloadedError: More is in flight, or in the hands of this process, than is safe; nothing was written.
+            DeadlinePassedError: It passed before the email was written; nothing was.
             LogUnavailableError: PostgreSQL does not answer; repeat the call with the same key.
         """
         try:
-            (result,) = await self._submit([self._offer(request)])
+            (result,) = await self._submit([self._offer(request)], time_left_s)
         except EmailDispatchError as e:
             result = e
         self._metrics.emails.labels(_outcome(result)).inc()
@@ -137,10 +144,16 @@ class RedisStreamEmailDispatchService:
             raise result
         return result
 
-    async def send_many(self, requests: Sequence[SendEmailRequest]) -> list[Acceptance | EmailDispatchError]:
+    async def send_many(
+        self, requests: Sequence[SendEmailRequest], *, time_left_s: float | None = None
+    ) -> list[Acceptance | EmailDispatchError]:
         """Accept many emails, each on its own; results in the order of the requests.
 
         Of requests with the same key the first one counts.
+
+        Args:
+            requests: The caller's.
+            time_left_s: Until the deadline of their call; None: there is none.
         """
         results: dict[int, Acceptance | EmailDispatchError] = {}
         offers: dict[int, _Offer] = {}
@@ -151,7 +164,7 @@ class RedisStreamEmailDispatchService:
                 results[index] = e
         try:
             if offers:
-                results.update(zip(offers, await self._submit(list(offers.values())), strict=True))
+                results.update(zip(offers, await self._submit(list(offers.values()), time_left_s), strict=True))
         except EmailDispatchError as e:
             results.update(dict.fromkeys(offers, e))
         for outcome, emails in Counter(map(_outcome, results.values())).items():
@@ -180,19 +193,23 @@ class RedisStreamEmailDispatchService:
         await self._group.drain()
         await self._producer.drain()
 
-    async def _submit(self, offers: list[_Offer]) -> list[Acceptance | EmailDispatchError]:
+    async def _submit(self, offers: list[_Offer], time_left_s: float | None) -> list[Acceptance | EmailDispatchError]:
         """Let emails be accepted in the next group.
 
         Raises:
             OverloadedError: This process has too much in hand. Their keys were not looked up.
+            DeadlinePassedError: It passed before the group was begun; the emails were left out of it.
         """
         weight = _weight(offers)
         most = _MOST_IN_HAND if any(offer.lane is Lane.HIGH for offer in offers) else _MOST_IN_HAND * _SHARE_BELOW_HIGH
         if self._in_hand and self._in_hand + weight > most:
             raise OverloadedError("this process has too much in hand: repeat the call", retry_after=_RETRY_AFTER)
         self._in_hand += weight
+        deadline_s = None if time_left_s is None else asyncio.get_running_loop().time() + time_left_s
         try:
-            return await self._group.submit(offers)
+            return await self._group.submit(offers, deadline_s=deadline_s)
+        except TimeoutError as e:
+            raise DeadlinePassedError("the deadline of the call passed before anything was written") from e
         finally:
             self._in_hand -= weight
 
@@ -354,4 +371,6 @@ def _outcome(result: Acceptance | EmailDispatchError) -> str:
         return "invalid"
     if isinstance(result, OverloadedError):
         return "overloaded"
+    if isinstance(result, DeadlinePassedError):
+        return "late"
     return "conflict" if isinstance(result, IdempotencyKeyReusedError) else "unavailable"

@@ -10,7 +10,7 @@ class IngressMetrics:
         self.emails = Counter(
             "sred_email_ingress_emails",
             "Emails offered by callers, by what came of it: accepted, deduplicated, invalid, conflict, overloaded,"
-            " unavailable.",
+            " late (its call's deadline passed first), unavailable.",
             ["outcome"],
             registry=registry,
         )

@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from sred_email_core.errors import (
+    DeadlinePassedError,
     EmailDispatchError,
     EmailNotFoundError,
     IdempotencyKeyReusedError,
@@ -37,6 +38,7 @@ CODES: dict[type[EmailDispatchError], int] = {
     LogUnavailableError: code_pb2.UNAVAILABLE,
     QueueUnavailableError: code_pb2.UNAVAILABLE,
     OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
+    DeadlinePassedError: code_pb2.DEADLINE_EXCEEDED,
     StoppingServerError: code_pb2.UNAVAILABLE,
     RetryLaterError: code_pb2.UNAVAILABLE,
     MalformedEntryError: code_pb2.DATA_LOSS,

@@ -13,6 +13,7 @@
     │   ├── LogUnavailableError        PostgreSQL does not answer
     │   ├── QueueUnavailableError      Redis does not answer
     │   ├── OverloadedError            there is more work in flight than is safe to accept
+    │   ├── DeadlinePassedError        the call's own deadline passed before anything was done
     │   └── StoppingServerError        this process is on its way down
     └── MalformedEntryError            a stream entry that is no email; it becomes a dead letter
 
@@ -119,6 +120,10 @@ class QueueUnavailableError(RetryLaterError):
 
 class OverloadedError(RetryLaterError):
     """More is in flight than is safe to accept; nothing was written."""
+
+
+class DeadlinePassedError(RetryLaterError):
+    """The deadline of the call passed while it waited; nothing was written."""
 
 
 class StoppingServerError(RetryLaterError):

@@ -13,7 +13,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
     """Gathers items while earlier groups are under way, and flushes them as one group.
 
     A call that is cancelled before its group is flushed takes its item back; afterwards the flush runs on without it:
-    one caller's cancellation never touches its neighbours.
+    one caller's cancellation never touches its neighbours. Nor is an item flushed whose deadline has passed by then.
     """
 
     def __init__(
@@ -45,15 +45,23 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._max_weight = max_weight
         self._further_weight = further_weight
         self._waiting_weight = 0
-        self._waiting: OrderedDict[asyncio.Future[ResultT], ItemT] = OrderedDict()
+        self._waiting: OrderedDict[asyncio.Future[ResultT], tuple[ItemT, float | None]] = OrderedDict()
         self._under_way: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
-    async def submit(self, item: ItemT) -> ResultT:
-        """Carry out one item in the next group; its result, or its error raised."""
+    async def submit(self, item: ItemT, *, deadline_s: float | None = None) -> ResultT:
+        """Carry out one item in the next group; its result, or its error raised.
+
+        Args:
+            item: To be carried out.
+            deadline_s: On the loop's clock; None: it may wait.
+
+        Raises:
+            TimeoutError: The deadline passed before the flush began: the item was left out.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
-        self._waiting[future] = item
+        self._waiting[future] = (item, deadline_s)
         self._waiting_weight += self._weigh(item)
         if not self._scheduled:
             self._scheduled = True
@@ -83,8 +91,11 @@ class GroupCommit(Generic[ItemT, ResultT]):
     def _next_group(self) -> list[tuple[ItemT, asyncio.Future[ResultT]]]:
         group: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
         weight = 0
+        now_s = asyncio.get_running_loop().time()
         while self._waiting and len(group) < self._max_items:
-            future, item = next(iter(self._waiting.items()))
+            future, (item, deadline_s) = next(iter(self._waiting.items()))
+            if deadline_s is not None and deadline_s <= now_s and not future.done():
+                future.set_exception(TimeoutError("the deadline passed before the flush began"))
             its_weight = self._weigh(item)
             if not future.done():
                 weight += its_weight
