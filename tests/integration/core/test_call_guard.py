@@ -1,6 +1,7 @@
 """What every call passes through, on a real gRPC server."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,6 +15,7 @@ from grpc_status import rpc_status
 from sred.email.v1 import dispatch_service_pb2_grpc
 from sred.email.v1.dispatch_service_pb2 import GetEmailRequest, GetEmailResponse
 from sred_email_core.call_guard import CallGuard
+from sred_email_core.grpc_server import SERVER_OPTIONS
 from sred_email_core.lifecycle import StopEvent
 
 
@@ -34,7 +36,7 @@ class Slow(dispatch_service_pb2_grpc.EmailDispatchServiceServicer):
 @asynccontextmanager
 async def serving(servicer: Slow, guard: CallGuard) -> AsyncIterator[Any]:
     """A server, and a call to it."""
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=SERVER_OPTIONS)
     dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(
         servicer, cast("grpc.aio.Server", guard.guarded(server))
     )
@@ -80,3 +82,14 @@ async def test_after_the_stop_calls_are_refused_and_those_in_progress_end() -> N
         servicer.go_on.set()
         await call
         await drained
+
+
+async def test_a_burst_is_refused_with_details_and_never_cancelled_by_grpc_itself() -> None:
+    servicer = Slow()
+    async with serving(servicer, CallGuard(most_calls=1)) as get_email:
+        first = get_email(GetEmailRequest(), timeout=60)
+        await servicer.begun.acquire()
+        calls = [get_email(GetEmailRequest(), timeout=60) for _ in range(4000)]
+        assert Counter([await call.code() for call in calls]) == {grpc.StatusCode.RESOURCE_EXHAUSTED: 4000}
+        servicer.go_on.set()
+        await first

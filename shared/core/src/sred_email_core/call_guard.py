@@ -23,7 +23,6 @@ from sred_email_core.lifecycle import StopEvent, wait_for
 log = structlog.get_logger(__name__)
 
 _LAST_ANSWERS_S = 0.1
-_RETRY_AFTER = timedelta(seconds=1)
 
 
 class _Unparseable:
@@ -49,6 +48,7 @@ class CallGuard:
         self._most_calls = most_calls
         self._in_progress = 0
         self._draining = False
+        self._refusal: Any = grpc.stream_unary_rpc_method_handler(self._refuse)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -141,6 +141,13 @@ class CallGuard:
         finally:
             stopped.cancel()
 
+    def choose(self, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
+        """The handler, or one that refuses, if it would refuse anyhow: without having read the request."""
+        return self._refusal if self._in_progress >= self._most_calls else handler
+
+    async def _refuse(self, _: object, context: Any) -> None:  # noqa: ANN401 - any RPC's
+        await context.abort_with_status(rpc_status.to_status(status_of(_too_many())))
+
     def _begin(self) -> None:
         self._in_progress += 1
         self._idle.clear()
@@ -153,8 +160,8 @@ class CallGuard:
     def _check(self) -> None:
         if self._draining or self._stop.is_set():
             raise StoppingServerError("this server is stopping: repeat the call on another")
-        if self._in_progress > self._most_calls:
-            raise OverloadedError("too many calls are in progress here: repeat the call", retry_after=_RETRY_AFTER)
+        if self._in_progress > self._most_calls:  # it passed while others that had passed were still being read
+            raise _too_many()
 
 
 class GuardedServer:
@@ -165,13 +172,32 @@ class GuardedServer:
         self._guard = guard
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
-        """Nothing: the same handlers are registered by name, too."""
+        """Nothing: the same handlers come by name, too."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Register the handlers of a service, guarded."""
-        guarded = {name: self._guard.wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
-        self._server.add_registered_method_handlers(service, guarded)
+        """Register the handlers of a service, guarded.
+
+        Not by name: gRPC waits for each method so registered in a task of its own, and looks at all with each call.
+        """
+        guarded = {f"/{service}/{name}": self._guard.wrap(f"/{service}/{name}", h) for name, h in handlers.items()}
+        self._server.add_generic_rpc_handlers((_GuardedHandlers(guarded, self._guard),))
+
+
+class _GuardedHandlers(grpc.GenericRpcHandler):
+    """Finds the handler of a call, by the full name of its method."""
+
+    def __init__(self, handlers: Mapping[str, Any], guard: CallGuard) -> None:
+        self._handlers = handlers
+        self._guard = guard
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401 - a handler of any RPC
+        """The handler; None: the method is another service's."""
+        handler = self._handlers.get(handler_call_details.method)
+        return handler and self._guard.choose(handler)
+
+
+def _too_many() -> OverloadedError:
+    return OverloadedError("too many calls are in progress here: repeat the call", retry_after=timedelta(seconds=1))
 
 
 def _parser(handler: Any) -> Callable[[bytes], Message | _Unparseable]:  # noqa: ANN401 - a handler of any RPC

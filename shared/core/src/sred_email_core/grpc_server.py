@@ -16,6 +16,16 @@ from sred_email_core.settings import ListenAddress
 
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 """The whole email after base64 may have 40 MB; its request is never larger than this."""
+_MOST_PENDING = 20_000
+"""Calls that gRPC holds for a busy loop. Beyond that it ends them with CANCELLED, which callers do not repeat; its own
+default is 1,000, which a burst reaches before the guard, which says RESOURCE_EXHAUSTED, gets to see it."""
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.server.max_pending_requests", _MOST_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
+)
 _REFUSING: list[grpc.aio.Server] = []
 """Servers that have drained: kept until the process ends, since one that nobody refers to cancels its calls."""
 
@@ -49,11 +59,7 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     """
     guard = CallGuard(stop, most_calls=most_calls)
     server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.so_reuseport", 0),
-        ],
+        options=SERVER_OPTIONS,
     )
     register(cast("grpc.aio.Server", guard.guarded(server)))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
