@@ -33,12 +33,10 @@ async def measure(names: list[str], size: Size, console: Console) -> list[Measur
 def main() -> None:
     """Measure, show, write."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}; none: all, which takes about half an hour")
+    parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}; none: all")
     parser.add_argument("--runs", type=int, default=5, help="of each row: the median is shown (5)")
     parser.add_argument("--seconds", type=float, default=8, help="of calls in a run (8)")
-    parser.add_argument(
-        "--quick", action="store_true", help="once each, with little: some minutes; to see that it works"
-    )
+    parser.add_argument("--quick", action="store_true", help="once each, with little: to see that it works")
     parser.add_argument(
         "--json", type=Path, default=Path(".local/bench.json"), help="file to write (.local/bench.json)"
     )

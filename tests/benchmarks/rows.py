@@ -240,10 +240,11 @@ async def limits(stage: Stage, size: Size) -> list[Measured]:
 async def high_under_low(stage: Stage, size: Size) -> list[Measured]:
     """HIGH emails under a backlog of LOW, at two requests a second."""
     target = Target(1000, "1 s, two slots", at_most=True)
-    measured = Measured("high_under_low", "HIGH under 100,000 LOW at 2 requests/s: p99", "ms", target)
+    low = size.emails(100_000)
+    measured = Measured("high_under_low", f"HIGH under {low:,} LOW at 2 requests/s: p99", "ms", target)
     for _ in range(size.runs):
         await stage.empty()
-        await stage.fill(size.emails(100_000), Lane.LOW)
+        await stage.fill(low, Lane.LOW)
         async with _pair(stage, limit=2) as (stand_in, _, _, address):
             latencies = await _probe(stand_in, address, max(10, int(40 * size.share)), 0.73)
             refused = (await stand_in.stats())["refused"]

@@ -90,9 +90,9 @@ async def run(system: System, scenario: Scenario, point: Point | None = None, se
             await scenario.during(system, dying)
         survivors = await _survivors(dying, point)
         await scenario.after(system)
-        if second is not None:
-            await _recover_and_die(system, second)
-        await system.come_to_rest(survivors, unaided=point is None or not scenario.mended)
+        places_left = second is not None and await _recover_and_die(system, second)
+        unaided = point is None or not (scenario.mended or places_left)
+        await system.come_to_rest(survivors, unaided=unaided)
     ended = await check_at_rest(system)
     for subject, ends in scenario.ends.items():
         if subject not in ended and subject in scenario.optional and subject not in system.answered:
@@ -115,7 +115,13 @@ async def _survivors(dying: Dying, point: Point | None) -> list[Consumer]:
     return [dying.consumer]
 
 
-async def _recover_and_die(system: System, point: Point) -> None:
+async def _recover_and_die(system: System, point: Point) -> bool:
+    """Let another consumer go on, and die.
+
+    Returns:
+        Whether it died between the record of a repeat and the end of its places: only the reconciler knows of those of
+        a batch, whose send is no more.
+    """
     await system.pass_time(CLAIM_IDLE_S + 1)
     consumer = system.consumer(point, slots=1)
     with suppress(Crashed):
@@ -123,6 +129,8 @@ async def _recover_and_die(system: System, point: Point) -> None:
         while await system.deliver(consumer):
             pass
     await consumer.process.kill()
+    recorded = point.moment is Moment.AFTER and consumer.process.steps[-1] == "record_answers.sql"
+    return recorded or (point.moment is Moment.BEFORE and consumer.process.steps[-1] == "finish_sends.lua")
 
 
 async def _run_all(

@@ -74,9 +74,7 @@ _DELIVERY = [
 _BATCH = [
     Scenario("delivery of several, each alone", deeds.deliver, before=accept_several, ends=_ALL),
     Scenario("delivery of a batch", deeds.deliver_batch, before=accept_several, ends=_ALL),
-    Scenario(  # mended: a second process may die while it repeats the batch, as in the next scenario
-        "delivery of a batch that gets no answer", deeds.deliver_batch, before=_unanswered_batch, ends=_ALL, mended=True
-    ),
+    Scenario("delivery of a batch that gets no answer", deeds.deliver_batch, before=_unanswered_batch, ends=_ALL),
     Scenario("repeat of a batch", deeds.deliver_batch, before=delivered(_unanswered_batch), ends=_ALL, mended=True),
     Scenario(
         "delivery of a batch beyond the rate limit",

@@ -42,7 +42,7 @@ class CallGuard:
 
         Args:
             stop: New calls are refused from then on; None: once it drains.
-            most_calls: In progress at once; more are refused, so that those that are accepted do not wait long.
+            most_calls: In progress at once; more are refused.
         """
         self._stop = stop or StopEvent()
         self._most_calls = most_calls
@@ -70,27 +70,17 @@ class CallGuard:
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(method, handler.stream_stream), _parser(handler), handler.response_serializer
+                self._stream(method, handler.stream_stream, self._until_stop),
+                _parser(handler),
+                handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                self._feed(method, handler.unary_stream), _parser(handler), handler.response_serializer
+                self._stream(method, handler.unary_stream, _readable),
+                _parser(handler),
+                handler.response_serializer,
             )
         return handler
-
-    def _feed(self, method: str, behaviour: Callable[[Any, Any], AsyncIterator[Message]]) -> Callable[..., Any]:
-        async def call(request: Message | _Unparseable, context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
-            self._begin()
-            try:
-                self._check()
-                async for response in behaviour(_readable(request, method), context):
-                    yield response
-            except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
-                await _end_with(e, method, context)
-            finally:
-                self._end()
-
-        return call
 
     def _unary(self, method: str, behaviour: Callable[[Any, Any], Awaitable[Message]]) -> Callable[..., Any]:
         async def call(request: Message | _Unparseable, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
@@ -106,12 +96,19 @@ class CallGuard:
 
         return call
 
-    def _stream(self, method: str, behaviour: Callable[[Any, Any], AsyncIterator[Message]]) -> Callable[..., Any]:
-        async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
+    def _stream(
+        self,
+        method: str,
+        behaviour: Callable[[Any, Any], AsyncIterator[Message]],
+        read: Callable[[Any, str], Any],
+    ) -> Callable[..., Any]:
+        """Guard what answers with a stream, whether it is asked once or by a stream, too."""
+
+        async def call(asked: Any, context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
             self._begin()
             try:
                 self._check()
-                async for response in behaviour(self._until_stop(requests, method), context):
+                async for response in behaviour(read(asked, method), context):
                     yield response
             except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
                 await _end_with(e, method, context)
@@ -127,12 +124,12 @@ class CallGuard:
             StoppingServerError: It was.
         """
         stopped = asyncio.ensure_future(self._stop.wait())
+        following: asyncio.Future[Any] | None = None
         try:
             while True:
                 following = asyncio.ensure_future(anext(requests, None))
                 await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not following.done():
-                    following.cancel()
                     raise StoppingServerError("this server is stopping: go on with the stream on another")
                 request = following.result()
                 if request is None:
@@ -140,6 +137,8 @@ class CallGuard:
                 yield _readable(request, method)
         finally:
             stopped.cancel()
+            if following is not None:
+                following.cancel()
 
     def choose(self, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
         """The handler, or one that refuses, if it would refuse anyhow: without having read the request."""
@@ -221,9 +220,7 @@ async def _end_with(error: Exception, method: str, context: Any) -> None:  # noq
     """End a call with what was raised."""
     if isinstance(error, EmailDispatchError):
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
-    elif isinstance(
-        error, NotImplementedError
-    ):  # what the generated servicer raises; gRPC would log it as a bug of ours
+    elif isinstance(error, NotImplementedError):  # by the generated servicer; gRPC would log it as a bug of ours
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not available in this version")
     elif not isinstance(error, grpc.aio.AbortError):
         log.error("call_failed", method=method, exc_info=error)

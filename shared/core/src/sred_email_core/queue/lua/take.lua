@@ -249,17 +249,17 @@ local function try_domain(domain)
   local why = string.match(redis.call('HGET', KEYS[12], domain), '^%d+ (.*)$')
   redis.call('HSET', KEYS[12], domain, (now + probe_interval) .. ' ' .. why)
 end
+local function can_park(entry)
+  local email_id, _, message = fields_of(entry)
+  return email_id and message
+end
 local function park(entry, delay)
   local email_id, hints, message = fields_of(entry)
-  if not email_id or not message then
-    return false
-  end
   leave_stream(entry)
   redis.call('HSET', KEYS[6], email_id, hints .. '\n' .. message)
   redis.call('ZADD', KEYS[4], now + delay, email_id)
   redis.call('HSET', KEYS[5], email_id, 'retry:' .. entry[1])
   parked = parked + 1
-  return true
 end
 
 local function due_sends(count, passing_over)
@@ -303,10 +303,17 @@ local function count_grants(taken)
   end
 end
 
+local function wait_for_more()
+  if parked > 0 then
+    return 1 -- there may be more behind what was moved
+  end
+  local next_due = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return next_due[2] and math.min(math.max(1, tonumber(next_due[2]) - now), LONGEST_WAIT) or 0
+end
+
 if probing then
   -- Another email than the one before, where there is one: new work first, since a repeat may fail for its own sake.
   local cause, chosen, only = dispatch['cause'] or '', nil, nil
-  local cause_domain_waits = false
   for lane = 1, 3 do
     local seen = {}
     most = 2
@@ -316,8 +323,8 @@ if probing then
       local delay = wait_of_domain(domain)
       if chosen then
         break
-      elseif delay and delay > 0 and not (only and only[1] == lane) and park(entry, delay) then
-        cause_domain_waits = true
+      elseif delay and delay > 0 and not (only and only[1] == lane) and can_park(entry) then
+        park(entry, delay)
       elseif fields_of(entry) ~= cause then
         chosen = entry
       else
@@ -350,11 +357,7 @@ if probing then
     count_grants(1)
     return answer(0, 0)
   end
-  local next_due = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if cause_domain_waits then
-    return answer(0, 1) -- there may be more behind what was moved
-  end
-  return answer(0, next_due[2] and math.min(math.max(1, tonumber(next_due[2]) - now), LONGEST_WAIT) or 0)
+  return answer(0, wait_for_more())
 end
 
 -- Repeats leave HIGH at least every other grant.
@@ -450,8 +453,7 @@ for _, entry in ipairs(waiting) do
       domain = its_domain
       delay = wait_of_domain(domain)
     end
-    local email_id, _, message = fields_of(entry)
-    if delay and delay > 0 and email_id and message then
+    if delay and delay > 0 and can_park(entry) then
       read_new(lane)
       park(entry, delay)
     elseif fits(entry, delay == 0) then
@@ -483,20 +485,17 @@ local taken = #repeats + #requests
 count_grants(taken)
 if taken > 0 then
   local credit = low_waits and low_taken < taken_places and low_credit + low_share * taken_places - low_taken or 0
-  redis.call('HSET', KEYS[8], 'low_credit', string.format('%.4f', math.max(0, math.min(credit, batch_size))),
-    'repeated', #repeats > 0 and '1' or '0')
+  credit = string.format('%.4f', math.max(0, math.min(credit, batch_size)))
+  local repeated = #repeats > 0 and '1' or '0'
+  if credit ~= dispatch['low_credit'] or repeated ~= dispatch['repeated'] then -- else a write for each take
+    redis.call('HSET', KEYS[8], 'low_credit', credit, 'repeated', repeated)
+  end
 end
 if taken == slots or not each_alone or parked > 0 then
   redis.call('LPUSH', KEYS[9], '1') -- there may be more than this consumer has slots for
   redis.call('LTRIM', KEYS[9], 0, 0)
 end
 if taken < granted then
-  wait = 0
-  local next_due = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if parked > 0 then
-    wait = 1
-  elseif next_due[2] then
-    wait = math.min(math.max(1, tonumber(next_due[2]) - now), LONGEST_WAIT)
-  end
+  wait = wait_for_more()
 end
 return answer(0, wait)
