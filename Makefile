@@ -5,6 +5,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 DURATION ?= 600
 SEED ?= 1
+WORKERS ?= logical
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 PACKAGES := shared/client shared/core services/ingress services/consumer services/operator deploy/local
@@ -35,8 +36,8 @@ up: install ## run the whole system on this machine, until Ctrl-C
 demo: install ## the same, once through: one email of each kind, then a table
 	@exec $(BIN)/python -m sred_email_local demo
 
-test: install ## everything CI runs
-	@$(BIN)/python -m pytest $(ARGS)
+test: install ## everything CI runs, on all cores (WORKERS=0: in one process; ARGS='-k word')
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 chaos: install ## let everything crash for DURATION seconds (SEED=n), and count what is lost or doubled
 	@PYTHONPATH=tests $(BIN)/python -m crash.chaos --duration $(DURATION) --seed $(SEED) $(ARGS)

@@ -66,7 +66,8 @@ async def finish(stage: Stage, consumers: Sequence[Consumer], ids: Sequence[str]
 async def test_hazard_14_an_hour_of_outage_costs_no_attempts_and_one_probe_an_interval(
     stage: Stage, weather: Rule, batch_size: int
 ) -> None:
-    consumers = [stage.consumer(resend_batch_size=batch_size, consumer_slots=6) for _ in range(2)]
+    # A long first delay: no repeat is due while the first sends, one by one, come to five.
+    consumers = [stage.consumer(resend_batch_size=batch_size, consumer_slots=6, retry_base_delay=60) for _ in range(2)]
     subjects = [f"outage {n}" for n in range(60)]
     ids = await stage.accept(*subjects)
     stage.rules(weather)
