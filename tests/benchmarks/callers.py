@@ -2,6 +2,8 @@
 
 python -m benchmarks.callers ADDRESS one|batch IN_FLIGHT SECONDS: as many calls at once as told; prints JSON: emails
 accepted in a second, latency p50 and p99 in ms, refusals by code. The requests are made before the clock starts.
+python -m benchmarks.callers ADDRESS overload RATE SECONDS: a call each 1/RATE seconds, whether the earlier ones are
+answered or not; the same JSON.
 python -m benchmarks.callers ADDRESS probes COUNT PAUSE_S: one urgent email after the other; when each was called.
 """
 
@@ -74,6 +76,39 @@ async def flood(address: str, mode: str, in_flight: int, seconds: float) -> dict
     }
 
 
+async def overload(address: str, rate: float, seconds: float) -> dict[str, Any]:
+    """Call at a rate, whatever becomes of the calls."""
+    run = os.urandom(6).hex()
+    messages = [request(number, run).SerializeToString() for number in range(int(rate * seconds))]
+    latencies: list[float] = []
+    refused: Counter[str] = Counter()
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(_CHANNELS)]
+    calls: list[Any] = [channel.unary_unary(_SERVICE + "SendEmail") for channel in channels]
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    async with asyncio.TaskGroup() as group:
+        for number, message in enumerate(messages):
+            ahead_s = began_s + number / rate - loop.time()
+            if ahead_s > 0 or number % 20 == 0:
+                await asyncio.sleep(max(0, ahead_s))
+            once = iter([message])
+            group.create_task(_caller(calls[number % _CHANNELS], once, float("inf"), latencies, refused))
+        offered_s = loop.time() - began_s
+    took_s = loop.time() - began_s
+    for channel in channels:
+        await channel.close()
+    latencies.sort()
+    return {
+        "offered_per_second": len(messages) / offered_s,
+        "emails": len(latencies),
+        "per_second": len(latencies) / took_s,
+        "p50_ms": percentile(latencies, 50) * 1000,
+        "p99_ms": percentile(latencies, 99) * 1000,
+        "refused": dict(refused),
+    }
+
+
 async def _caller(
     call: Any,
     messages: Iterator[bytes],
@@ -112,6 +147,8 @@ async def probes(address: str, count: int, pause_s: float) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[2] == "probes":
         result = uvloop.run(probes(sys.argv[1], int(sys.argv[3]), float(sys.argv[4])))
+    elif sys.argv[2] == "overload":
+        result = uvloop.run(overload(sys.argv[1], float(sys.argv[3]), float(sys.argv[4])))
     else:
         result = uvloop.run(flood(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
     print(orjson.dumps(result).decode())

@@ -1,6 +1,7 @@
 """What every call passes through: errors become statuses, and a server that is stopping or full refuses."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
@@ -10,6 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
+from sred_email_core.call_wait import CallWait
 from sred_email_core.error_status import status_of
 from sred_email_core.errors import (
     EmailDispatchError,
@@ -37,13 +39,15 @@ class CallGuard:
     small call as much as the rest of it.
     """
 
-    def __init__(self, stop: StopEvent | None = None, *, most_calls: int) -> None:
+    def __init__(self, stop: StopEvent | None = None, *, most_calls: int, wait: CallWait | None = None) -> None:
         """Prepare.
 
         Args:
             stop: New calls are refused from then on; None: once it drains.
             most_calls: In progress at once; more are refused.
+            wait: Of calls that are not seen yet; while it is too long new ones are refused. None: it is not known.
         """
+        self._wait = wait
         self._stop = stop or StopEvent()
         self._most_calls = most_calls
         self._in_progress = 0
@@ -142,10 +146,11 @@ class CallGuard:
 
     def choose(self, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
         """The handler, or one that refuses, if it would refuse anyhow: without having read the request."""
-        return self._refusal if self._in_progress >= self._most_calls else handler
+        full = self._in_progress >= self._most_calls or (self._wait is not None and self._wait.is_long)
+        return self._refusal if full else handler
 
     async def _refuse(self, _: object, context: Any) -> None:  # noqa: ANN401 - any RPC's
-        await context.abort_with_status(rpc_status.to_status(status_of(_too_many())))
+        await context.abort_with_status(_too_many_status())
 
     def _begin(self) -> None:
         self._in_progress += 1
@@ -196,7 +201,15 @@ class _GuardedHandlers(grpc.GenericRpcHandler):
 
 
 def _too_many() -> OverloadedError:
-    return OverloadedError("too many calls are in progress here: repeat the call", retry_after=timedelta(seconds=1))
+    return OverloadedError(
+        "more calls come than are dealt with here: repeat the call", retry_after=timedelta(seconds=1)
+    )
+
+
+@functools.cache
+def _too_many_status() -> Any:  # noqa: ANN401 - gRPC's
+    """Made once: refusing has to be cheaper than what is refused."""
+    return rpc_status.to_status(status_of(_too_many()))
 
 
 def _parser(handler: Any) -> Callable[[bytes], Message | _Unparseable]:  # noqa: ANN401 - a handler of any RPC

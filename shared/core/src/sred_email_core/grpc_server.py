@@ -11,6 +11,7 @@ from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection
 
 from sred_email_core.call_guard import CallGuard
+from sred_email_core.call_wait import CallWait
 from sred_email_core.lifecycle import StopEvent
 from sred_email_core.settings import ListenAddress
 
@@ -57,10 +58,9 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     Raises:
         OSError: The address can't be listened on.
     """
-    guard = CallGuard(stop, most_calls=most_calls)
-    server = grpc.aio.server(
-        options=SERVER_OPTIONS,
-    )
+    wait = CallWait()
+    guard = CallGuard(stop, most_calls=most_calls, wait=wait)
+    server = grpc.aio.server(handlers=[wait], options=SERVER_OPTIONS)
     register(cast("grpc.aio.Server", guard.guarded(server)))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = (*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -71,11 +71,12 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
         raise OSError(f"can't listen on {listen}: {e}") from e
     if port == 0:
         raise OSError(f"can't listen on {listen}")
-    await server.start()
-    try:
-        yield
-    except BaseException:
-        await server.stop(None)
-        raise
+    async with wait.watching(server):
+        await server.start()
+        try:
+            yield
+        except BaseException:
+            await server.stop(None)
+            raise
     await guard.drain(grace)
     _REFUSING.append(server)
