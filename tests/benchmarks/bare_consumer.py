@@ -19,6 +19,7 @@ import uvloop
 
 from sred.email.v1.stream_message_pb2 import EmailStreamMessage
 from sred_email_core.email_send_log.sql import query
+from sred_email_core.lifecycle import collect_rarely
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -115,4 +116,5 @@ async def main(dsn: str, redis_url: str, provider_url: str, batch_size: int, slo
 
 
 if __name__ == "__main__":
+    collect_rarely()
     uvloop.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])))

@@ -21,6 +21,7 @@ from sred.email.v1 import dispatch_service_pb2_grpc, email_pb2
 from sred.email.v1.stream_message_pb2 import EmailContent, EmailStreamMessage
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.group_commit import GroupCommit
+from sred_email_core.lifecycle import collect_rarely
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -98,4 +99,5 @@ async def main(dsn: str, redis_url: str) -> None:
 
 
 if __name__ == "__main__":
+    collect_rarely()
     uvloop.run(main(sys.argv[1], sys.argv[2]))

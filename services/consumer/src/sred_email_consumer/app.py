@@ -55,6 +55,7 @@ async def run(settings: ConsumerSettings) -> None:
                 ApiKey(settings.resend_api_key, settings.resend_api_key_file),
                 timeout=settings.provider_timeout,
                 connections=settings.consumer_slots,
+                limited=settings.resend_requests_per_second > 0,
             )
         )
         parts = compose(name, settings, Connections(pool, redis, ScriptRunner(redis, keys), resend), metrics)

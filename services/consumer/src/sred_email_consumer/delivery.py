@@ -211,13 +211,16 @@ class EmailDelivery:
         request = Request(send.shape.endpoint, send.claim.send_id, send.body, len(send.passengers))
         with self._metrics.request_seconds.time():
             answer = await self._resend.post(request, turn.used)
-        learned = self._weather.learn(answer)
+        news = self._weather.learn(answer)
+        learned = asyncio.ensure_future(news) if news else None
         if isinstance(answer, Accepted):
-            self._metrics.requests.labels("accepted").inc()
-            await asyncio.gather(learned, self._settlement.accepted(send, answer))
+            self._metrics.accepted.inc()
+            await self._settlement.accepted(send, answer)
         else:
             self._metrics.requests.labels(answer.kind.name.lower()).inc()
-            await asyncio.gather(learned, self._settlement.failed(send, answer))
+            await self._settlement.failed(send, answer)
+        if learned:
+            await learned
 
     async def _undo(self, send: ClaimedSend) -> None:
         """Give a claim back whose request was not made, and what was taken for it."""

@@ -15,6 +15,7 @@ class ConsumerMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.accepted = self.requests.labels("accepted")
         self.sent = Counter("sred_email_consumer_emails_sent", "Emails that the provider accepted.", registry=registry)
         self.dead_letters = Counter(
             "sred_email_consumer_dead_letters", "Emails given up, by reason.", ["reason"], registry=registry

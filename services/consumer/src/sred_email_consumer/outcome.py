@@ -100,7 +100,7 @@ def interpret(status: int, headers: Mapping[str, str], body: bytes, *, emails: i
 
     Args:
         status: HTTP status.
-        headers: By lower-case name.
+        headers: By lower-case name, or by name whatever its case.
         body: As it came.
         emails: How many the request carried.
         batch: Whether it went to the batch endpoint.
@@ -124,7 +124,7 @@ def provider_limit(headers: Mapping[str, str]) -> float | None:
     """Requests per second that the provider's headers allow; None: they do not say.
 
     Args:
-        headers: By lower-case name: ``ratelimit-limit`` (``10``), and where it is there ``ratelimit-policy``
+        headers: As in interpret: ``ratelimit-limit`` (``10``), and where it is there ``ratelimit-policy``
             (``10;w=1``: that many in a window of so many seconds). Without a window it is a second.
 
     Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/03/

@@ -1,5 +1,6 @@
 """The provider: Resend's API over HTTPS."""
 
+import functools
 import io
 import re
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import structlog
+from yarl import URL
 
 from sred_email_consumer.outcome import Accepted, Failure, FailureKind, interpret
 from sred_email_consumer.serializer import BATCH_ENDPOINT
@@ -19,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 _MAX_ANSWER_BYTES = 1024 * 1024
 """An answer to 100 emails has about 10 kB."""
+_MAX_BYTES_AT_ONCE = 1024 * 1024
+"""Larger bodies are written in pieces, so that other requests get their turn."""
 
 
 class ApiKey:
@@ -79,7 +83,7 @@ class ResendClient:
 
         Args:
             request: What to post.
-            sent: Called when it goes out, on a connection that is there.
+            sent: Called when it goes out, on a connection that is there, if the client is limited.
         """
         if not self._key.usable:
             self._key.refresh()
@@ -95,15 +99,14 @@ class ResendClient:
             headers["x-batch-validation"] = "permissive"
         try:
             async with self._session.post(
-                self._base_url + request.endpoint,
-                data=io.BytesIO(request.body),
+                _url(self._base_url + request.endpoint),
+                data=request.body if len(request.body) < _MAX_BYTES_AT_ONCE else io.BytesIO(request.body),
                 headers=headers,
                 allow_redirects=False,
                 trace_request_ctx=sent,
             ) as response:
                 body = await _read(response)
-                lower = {name.lower(): value for name, value in response.headers.items()}
-                answer = interpret(response.status, lower, body, emails=request.emails, batch=batch)
+                answer = interpret(response.status, response.headers, body, emails=request.emails, batch=batch)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as e:
             return Failure(FailureKind.NOT_SENT, f"no connection: {_words(e)}")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
@@ -115,7 +118,7 @@ class ResendClient:
 
 @asynccontextmanager
 async def open_resend(
-    base_url: str, key: ApiKey, *, timeout: timedelta, connections: int
+    base_url: str, key: ApiKey, *, timeout: timedelta, connections: int, limited: bool = True
 ) -> AsyncIterator[ResendClient]:
     """A client while the context is open.
 
@@ -124,15 +127,26 @@ async def open_resend(
         key: Its bearer token.
         timeout: Of one request, from connecting to the last byte of the answer.
         connections: The most at once.
+        limited: Whether anybody wants to be told when a request goes out; to watch for it costs a tenth of a request.
     """
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=30),
         timeout=aiohttp.ClientTimeout(total=timeout.total_seconds(), connect=min(5.0, timeout.total_seconds())),
         headers={"User-Agent": "sred-email-dispatch"},
         auto_decompress=True,
-        trace_configs=[_told_when_sent()],
+        cookie_jar=aiohttp.DummyCookieJar(),  # the API keeps no session
+        trace_configs=[_told_when_sent()] if limited else [],
     ) as session:
         yield ResendClient(session, base_url, key)
+
+
+@functools.lru_cache(maxsize=16)
+def _url(text: str) -> URL:
+    """The address of an endpoint, parsed once."""
+    try:
+        return URL(text)
+    except ValueError as e:
+        raise aiohttp.InvalidURL(text) from e
 
 
 def _told_when_sent() -> aiohttp.TraceConfig:
@@ -149,6 +163,9 @@ def _told_when_sent() -> aiohttp.TraceConfig:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The body, as far as an answer of this API can be long."""
+    length = response.content_length
+    if length is not None and length <= _MAX_ANSWER_BYTES and "Content-Encoding" not in response.headers:
+        return await response.read()
     chunks = []
     size = 0
     async for chunk in response.content.iter_chunked(64 * 1024):

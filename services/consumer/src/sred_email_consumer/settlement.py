@@ -62,7 +62,8 @@ class Settlement:
 
     async def accepted(self, send: ClaimedSend, answer: Accepted) -> None:
         """A 200: what it accepted is SUCCESS, what it refused within a batch goes alone, to learn its real answer."""
-        told = asyncio.ensure_future(self._weather.accepted(send, answer))
+        news = self._weather.accepted(send, answer)
+        told = asyncio.ensure_future(news) if news else None
         ids = [p.email.email_id for p in send.passengers]
         answered = AnsweredSend(
             send.claim.send_id,
@@ -81,7 +82,8 @@ class Settlement:
         await self._leave_queue(send, [send.passengers[position] for position in answer.message_ids])
         if answer.errors:
             await self._release(send, [send.passengers[p] for p in answer.errors], timedelta(), alone=True)
-        await told
+        if told:
+            await told
 
     async def failed(self, send: ClaimedSend, failure: Failure) -> None:
         """Another answer, or none."""

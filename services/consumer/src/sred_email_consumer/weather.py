@@ -4,7 +4,7 @@ import asyncio
 import functools
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import timedelta
 
 import structlog
@@ -96,28 +96,37 @@ class ProviderWeather:
         except QueueUnavailableError as e:
             log.debug("grant_not_used", reason=str(e))  # it counts from when it was granted
 
-    async def learn(self, answer: Accepted | Failure) -> None:
-        """Keep the limit that the provider named, if that is news."""
+    def learn(self, answer: Accepted | Failure) -> Awaitable[object] | None:
+        """Keep the limit that the provider named; None: it is known."""
         if isinstance(answer, Failure) and not answer.answered:
-            return
-        provider_limit = answer.provider_limit
-        known = self._now.limit_known and provider_limit in (None, self._now.provider_limit)
-        if known:
-            return
+            return None
+        if self._now.limit_known and answer.provider_limit in (None, self._now.provider_limit):
+            return None
+        return self._learn(answer.provider_limit)
+
+    async def _learn(self, provider_limit: float | None) -> None:
         try:
             await self._scripts.learn_limit(provider_limit)
         except QueueUnavailableError as e:
             log.debug("limit_not_kept", reason=str(e))
 
-    async def accepted(self, send: ClaimedSend, answer: Accepted) -> None:
-        """The provider took a request; one that took none of its emails says nothing."""
+    def accepted(self, send: ClaimedSend, answer: Accepted) -> Awaitable[object] | None:
+        """The provider took a request; None: there is nobody to be told.
+
+        One that took none of its emails says nothing.
+        """
         if not answer.message_ids:
-            return
+            return None
         self._accepted = True
         probe = self._probe_of(send)
+        domains = self._now.domains
+        if domains:
+            domains &= {send.passengers[n].email.sender_domain for n in answer.message_ids}
+        return self._all_is_well(send, probe, domains) if probe or domains else None
+
+    async def _all_is_well(self, send: ClaimedSend, probe: int, domains: frozenset[str]) -> None:
         if probe and await persist(lambda: self._scripts.end_probe(probe, accepted=True)):
             log.warning("delivery_goes_on", email_id=send.first_email_id)
-        domains = self._now.domains & {send.passengers[n].email.sender_domain for n in answer.message_ids}
         if domains:
             await persist(lambda: self._scripts.free_domains(domains))
 

@@ -114,11 +114,13 @@ class EmailStreamConsumer:
         turns = self._weather.turns_of(taken)
         for email_id, turn in zip(taken.repeats, turns, strict=False):
             work = self._deliver_repeat(email_id, taken.alive, turn)
-            self._start(self._probing(taken.probe, email_id, work), ())
+            self._start(self._probing(taken.probe, email_id, work) if taken.probe else work, ())
         for entries, turn in zip(taken.requests, turns, strict=False):
-            email_id = entries[0].fields.get(b"email_id", b"").decode("utf-8", "replace")
             work = self._delivery.deliver_request(entries, self._stopping, turn)
-            self._start(self._probing(taken.probe, email_id, work), entries)
+            if taken.probe:
+                email_id = entries[0].fields.get(b"email_id", b"").decode("utf-8", "replace")
+                work = self._probing(taken.probe, email_id, work)
+            self._start(work, entries)
         return taken
 
     async def recover_lost(self) -> int:
@@ -171,10 +173,7 @@ class EmailStreamConsumer:
             await _first_of(stop.wait(), self._doorbell.wait(wait_s))
 
     async def _probing(self, probe: int, first_email_id: str, work: Coroutine[object, object, None]) -> None:
-        """Let work be a probe, if it is one."""
-        if not probe:
-            await work
-            return
+        """Let work be a probe."""
         self._weather.probe_begins(probe, first_email_id)
         try:
             await work
