@@ -1,7 +1,7 @@
 """Callers of an ingress, in a process of their own.
 
-python -m benchmarks.callers ADDRESS one|batch IN_FLIGHT SECONDS: as many calls at once as told; prints JSON: emails
-accepted in a second, latency p50 and p99 in ms, refusals by code. The requests are made before the clock starts.
+python -m benchmarks.callers ADDRESS one|batch|large IN_FLIGHT SECONDS: as many calls at once as told; prints JSON:
+emails accepted in a second, latency p50 and p99 in ms, refusals by code. The requests are made before the clock starts.
 python -m benchmarks.callers ADDRESS overload RATE SECONDS: a call each 1/RATE seconds, whether the earlier ones are
 answered or not; the same JSON.
 python -m benchmarks.callers ADDRESS probes COUNT PAUSE_S: one urgent email after the other; when each was called.
@@ -27,17 +27,17 @@ from sred.email.v1.dispatch_service_pb2 import BatchSendEmailsRequest, SendEmail
 _BATCH = 100
 _SERVICE = "/sred.email.v1.EmailDispatchService/"
 _CHANNELS = 4
-_MADE_BEFORE = {"one": 6000, "batch": 200}
+_MADE_BEFORE = {"one": 6000, "large": 600, "batch": 200}
 """Requests for each second that the calls are to last: more than any ingress takes."""
 
 
-def request(number: int, run: str, subject: str = "Hello") -> SendEmailRequest:
+def request(number: int, run: str, subject: str = "Hello", html: str = HTML) -> SendEmailRequest:
     """One email, with a key of its own."""
     return SendEmailRequest(
         idempotency_key=f"{run}-{number}",
         kind=email_pb2.EMAIL_KIND_WELCOME,
         to=[f"user{number}@example.com"],
-        inline=email_pb2.InlineContent(subject=f"{subject} {number}", html=HTML),
+        inline=email_pb2.InlineContent(subject=f"{subject} {number}", html=html),
     )
 
 
@@ -47,8 +47,9 @@ async def flood(address: str, mode: str, in_flight: int, seconds: float) -> dict
     made = iter(range(10**9))
 
     def message() -> bytes:
-        if mode == "one":
-            return request(next(made), run).SerializeToString()
+        if mode != "batch":
+            html = HTML * 30 if mode == "large" else HTML
+            return request(next(made), run, html=html).SerializeToString()
         return BatchSendEmailsRequest(requests=[request(next(made), run) for _ in range(_BATCH)]).SerializeToString()
 
     messages = iter([message() for _ in range(int(_MADE_BEFORE[mode] * seconds))])
@@ -56,14 +57,14 @@ async def flood(address: str, mode: str, in_flight: int, seconds: float) -> dict
     refused: Counter[str] = Counter()
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(_CHANNELS)]
-    name = _SERVICE + ("SendEmail" if mode == "one" else "BatchSendEmails")
+    name = _SERVICE + ("BatchSendEmails" if mode == "batch" else "SendEmail")
     began_s = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(in_flight):
             call: Any = channels[number % _CHANNELS].unary_unary(name)
             group.create_task(_caller(call, messages, began_s + seconds, latencies, refused))
     took_s = time.perf_counter() - began_s
-    emails = len(latencies) * (1 if mode == "one" else _BATCH)
+    emails = len(latencies) * (_BATCH if mode == "batch" else 1)
     for channel in channels:
         await channel.close()
     latencies.sort()

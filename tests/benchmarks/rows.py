@@ -49,7 +49,7 @@ def row(function: Row) -> Row:
 
 
 @asynccontextmanager
-async def _pair(stage: Stage, *, limit: int = 0) -> AsyncIterator[tuple[StandIn, Process, Process, str]]:
+async def pair(stage: Stage, *, limit: int = 0) -> AsyncIterator[tuple[StandIn, Process, Process, str]]:
     """A provider, an ingress and a consumer; and the address of the ingress."""
     async with (
         provider(limit=limit) as stand_in,
@@ -83,19 +83,19 @@ async def _calls(stage: Stage, size: Size, measured: Measured, mode: str, in_fli
         for _ in range(size.runs):
             await stage.empty()
             async with bare("bare_ingress", stage) as (_, address):
-                told = await _callers(address, mode, in_flight, size.seconds)
+                told = await called(address, mode, in_flight, size.seconds)
                 measured.bare.append(told["per_second"])
             await stage.empty()
             async with service("ingress", stage, stand_in) as (process, address):
                 before_s = cpu_s(process.pid)
-                told = await _callers(address, mode, in_flight, size.seconds)
+                told = await called(address, mode, in_flight, size.seconds)
                 measured.runs.append(told["per_second"])
                 us = (cpu_s(process.pid) - before_s) / max(1, told["emails"]) * 1e6
                 measured.notes = {**told, "cpu_us_per_email": us, "peak_mb": peak_mb(process.pid)}
     return measured
 
 
-async def _callers(address: str, *arguments: object) -> dict[str, Any]:
+async def called(address: str, *arguments: object) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.callers", address, *map(str, arguments)]
     environment = {"PYTHONPATH": str(TESTS)}
     result = await asyncio.to_thread(
@@ -112,7 +112,7 @@ async def idle_latency(stage: Stage, size: Size) -> list[Measured]:
     at_end = Measured("idle_p99", "the same: p99", "ms", Target(12, "12 ms", at_most=True))
     for _ in range(size.runs):
         await stage.empty()
-        async with _pair(stage) as (stand_in, _, _, address):
+        async with pair(stage) as (stand_in, _, _, address):
             latencies = await _probe(stand_in, address, max(50, int(300 * size.share)), 0.01)
         at_half.runs.append(percentile(latencies, 50) * 1000)
         at_end.runs.append(percentile(latencies, 99) * 1000)
@@ -121,14 +121,14 @@ async def idle_latency(stage: Stage, size: Size) -> list[Measured]:
 
 async def _probe(stand_in: Any, address: str, count: int, pause_s: float) -> list[float]:
     """Seconds from call to provider of urgent emails, smallest first; those that never came took for ever."""
-    called: dict[str, float] = (await _callers(address, "probes", count, pause_s))["called"]
+    made: dict[str, float] = (await called(address, "probes", count, pause_s))["called"]
     deadline = time.monotonic() + 30
     while True:
         came: dict[str, float] = (await stand_in.stats())["probes"]
-        if called.keys() <= came.keys() or time.monotonic() > deadline:
+        if made.keys() <= came.keys() or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.1)
-    return sorted(came.get(subject, float("inf")) - at for subject, at in called.items())
+    return sorted(came.get(subject, float("inf")) - at for subject, at in made.items())
 
 
 # The consumer
@@ -165,14 +165,21 @@ async def _drain(stage: Stage, size: Size, measured: Measured, *, emails: int, b
 
 
 async def drained(
-    stage: Stage, emails: int, consumers: int = 1, *, latency_ms: float = 0, limit: int = 0, **settings: object
+    stage: Stage,
+    emails: int,
+    consumers: int = 1,
+    *,
+    latency_ms: float = 0,
+    limit: int = 0,
+    ended_before: int = 0,
+    **settings: object,
 ) -> tuple[float, dict[str, Any]]:
     """Drain what waits; emails a second until the last is recorded, and what it cost."""
     async with AsyncExitStack() as stack:
         stand_in = await stack.enter_async_context(provider(latency_ms=latency_ms, limit=limit))
         started = [service("consumer", stage, stand_in, **settings) for _ in range(consumers)]
         processes = [(await stack.enter_async_context(s))[0] for s in started]
-        rate = await _rate(stage, stand_in, emails)
+        rate = await _rate(stage, stand_in, emails, ended_before)
         stats = await stand_in.stats()
         return rate, {
             "requests": stats["requests"],
@@ -185,9 +192,9 @@ async def drained(
         }
 
 
-async def _rate(stage: Stage, stand_in: Any, emails: int) -> float:
+async def _rate(stage: Stage, stand_in: Any, emails: int, ended_before: int = 0) -> float:
     stats = await stand_in.until(emails)
-    while await stage.ended() < emails:
+    while await stage.ended() < emails + ended_before:
         await asyncio.sleep(0.05)
     return emails / (time.time() - float(stats["first_s"]))
 
@@ -245,7 +252,7 @@ async def high_under_low(stage: Stage, size: Size) -> list[Measured]:
     for _ in range(size.runs):
         await stage.empty()
         await stage.fill(low, Lane.LOW)
-        async with _pair(stage, limit=2) as (stand_in, _, _, address):
+        async with pair(stage, limit=2) as (stand_in, _, _, address):
             latencies = await _probe(stand_in, address, max(10, int(40 * size.share)), 0.73)
             refused = (await stand_in.stats())["refused"]
         measured.runs.append(percentile(latencies, 99) * 1000)
@@ -265,7 +272,7 @@ async def costs(stage: Stage, size: Size) -> list[Measured]:
     cpu = {name: Measured(f"cpu_{name}", f"CPU of {name} for 1,000 emails", "s", None) for name in names}
     for _ in range(size.runs):
         await stage.empty()
-        async with _pair(stage) as (stand_in, ingress, consumer, address):
+        async with pair(stage) as (stand_in, ingress, consumer, address):
             pids = dict(
                 zip(
                     names,
@@ -274,44 +281,10 @@ async def costs(stage: Stage, size: Size) -> list[Measured]:
                 )
             )
             before = {name: cpu_s(pid) for name, pid in pids.items()}
-            emails = (await _callers(address, "batch", 4, size.seconds))["emails"]
+            emails = (await called(address, "batch", 4, size.seconds))["emails"]
             await stand_in.until(emails)
             for name, pid in pids.items():
                 cpu[name].runs.append((cpu_s(pid) - before[name]) / emails * 1000)
             memory.runs.append(max(peak_mb(ingress.pid), peak_mb(consumer.pid)))
             memory.notes = {"ingress_mb": peak_mb(ingress.pid), "consumer_mb": peak_mb(consumer.pid), "emails": emails}
     return [memory, *cpu.values()]
-
-
-@row
-async def growth(stage: Stage, size: Size) -> list[Measured]:
-    """Draining while much waits: the speed must not depend on how much."""
-    rows = []
-    for waiting in (1_000, 100_000, 1_000_000):
-        if waiting > 100_000 and size.share < 1:
-            continue
-        measured = Measured(f"growth_{waiting}", f"draining with {waiting:,} waiting: CPU for an email", "µs", None)
-        await stage.empty()
-        await stage.fill(waiting)
-        rate, measured.notes = await drained(stage, waiting)
-        measured.runs.append(measured.notes["cpu_us_per_email"])
-        measured.notes["emails_per_second"] = rate
-        rows.append(measured)
-    return rows
-
-
-@row
-async def latency(stage: Stage, size: Size) -> list[Measured]:
-    """Draining from a provider that takes its time, 16 slots."""
-    rows = []
-    for ms in (0, 80, 300):
-        what = f"draining, batches, the provider answers in {ms} ms"
-        measured = Measured(f"latency_{ms}", what, "emails/s", None)
-        for _ in range(size.runs):
-            count = size.emails(60_000 if ms == 0 else 30_000)
-            await stage.empty()
-            await stage.fill(count)
-            rate, measured.notes = await drained(stage, count, latency_ms=ms)
-            measured.runs.append(rate)
-        rows.append(measured)
-    return rows

@@ -66,10 +66,10 @@ class Stage:
         """A connection to Valkey."""
         return open_redis(self.valkey.url, timeout=timedelta(seconds=30))
 
-    async def fill(self, emails: int, lane: Lane = Lane.NORMAL, *, start: int = 0) -> None:
+    async def fill(self, emails: int, lane: Lane = Lane.NORMAL, *, start: int = 0, html: str = HTML) -> None:
         """Let emails wait that were accepted before: in the log, and on their stream."""
         content = EmailContent(
-            from_address="Shop <shop@example.com>", to=["ada@example.com"], subject="Hello", html=HTML
+            from_address="Shop <shop@example.com>", to=["ada@example.com"], subject="Hello", html=html
         )
         message = content.SerializeToString()
         now = datetime.now(UTC)
@@ -106,6 +106,59 @@ class Stage:
                 )
         await connection.execute("VACUUM ANALYZE email_send_log")
         await connection.execute("CHECKPOINT")
+        await connection.close()
+
+    async def fill_ended(self, emails: int) -> None:
+        """Let there be emails that were sent long ago, in the log alone, with the events that tell of it."""
+        connection = await asyncpg.connect(self.postgres.dsn, timeout=60, command_timeout=600)
+        await connection.execute(
+            """
+            WITH written AS (
+                INSERT INTO email_send_log (id, idempotency_key, fingerprint, kind, priority, status, from_address,
+                                            recipients, subject, attempts, provider_message_id, delivery, created_at,
+                                            sent_at, ended_at)
+                SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'ended-' || n,
+                       decode(repeat('66', 32), 'hex'), 'SYSTEM_NOTIFICATION', 'NORMAL', 'SUCCESS',
+                       'shop@example.com', ARRAY['ada@example.com'], 'Hello', 1, 'message-' || n,
+                       'SENT', now() - interval '1 day', now() - interval '1 day',
+                       now() - interval '1 day'
+                FROM generate_series(1, $1::int) AS n
+                RETURNING id
+            )
+            INSERT INTO email_events (email_id, what, status, attempt)
+            SELECT id, 'SENT', 'SUCCESS', 1 FROM written
+            """,
+            emails,
+        )
+        await connection.execute("VACUUM ANALYZE email_send_log")
+        await connection.close()
+
+    async def updates(self) -> tuple[int, int]:
+        """Rows of the log that were updated so far, and those of them that touched no index (HOT)."""
+        connection = await asyncpg.connect(self.postgres.dsn)
+        await connection.execute("SELECT pg_stat_clear_snapshot()")
+        row = await connection.fetchrow(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'email_send_log'"
+        )
+        await connection.close()
+        return (row["n_tup_upd"], row["n_tup_hot_upd"]) if row else (0, 0)
+
+    async def sizes(self) -> tuple[int, int, int]:
+        """Bytes that Redis uses, that the tables of PostgreSQL use, and of write-ahead log so far."""
+        connection = await asyncpg.connect(self.postgres.dsn)
+        tables = [f"pg_total_relation_size('{name}')" for name in _TABLES.split(", ")]
+        row = await connection.fetchrow(
+            f"SELECT ({' + '.join(tables)})::bigint AS tables, (pg_current_wal_lsn() - '0/0')::bigint AS wal"
+        )
+        await connection.close()
+        async with self.redis() as redis:
+            used: int = (await redis.info("memory"))["used_memory"]
+        return (used, row["tables"], row["wal"]) if row else (used, 0, 0)
+
+    async def vacuum(self) -> None:
+        """Do what autovacuum does in time."""
+        connection = await asyncpg.connect(self.postgres.dsn, command_timeout=600)
+        await connection.execute(f"VACUUM {_TABLES}")
         await connection.close()
 
     async def ended(self) -> int:
