@@ -15,7 +15,9 @@ _STATE = """
 SELECT e.id::text, e.subject, e.status, e.ended_at IS NOT NULL AS ended, e.message IS NOT NULL AS has_message,
        e.last_error, d.id::text AS letter, d.reason, d.may_have_been_accepted,
        (SELECT count(*) FROM email_events v WHERE v.email_id = e.id AND v.what = 'SENT') AS sent_events,
-       (SELECT count(*) FROM email_events v WHERE v.email_id = e.id AND v.what = 'ACCEPTED') AS accepted_events
+       (SELECT count(*) FROM email_events v WHERE v.email_id = e.id AND v.what = 'ACCEPTED') AS accepted_events,
+       EXISTS (SELECT FROM email_events v WHERE v.email_id = e.id AND v.what NOT IN ('ACCEPTED', 'CANCELLED')
+               AND v.at < e.send_at) AS too_early
 FROM email_send_log e
 LEFT JOIN email_dead_letters d ON d.email_id = e.id AND d.resolved_at IS NULL
 """
@@ -86,6 +88,7 @@ def _faults_of(row: "asyncpg.Record", deliveries: int) -> list[str]:
         "is FAILED, and has no open dead letter": status == "FAILED" and letter is None,
         f"is {status}, and has an open dead letter": status != "FAILED" and letter is not None,
         f"is {status}, and its content is still there": status != "FAILED" and row["has_message"],
+        "was sent before its time": row["too_early"],
         f"has {row['accepted_events']} events of acceptance": row["accepted_events"] != 1,
         f"is {status}, and has {row['sent_events']} events of sending": row["sent_events"] != (status == "SUCCESS"),
     }

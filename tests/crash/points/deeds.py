@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from crash.points.scenario import Dying
+from crash.points.situations import in_hours, soon
 from crash.points.system import System
 from sred_email_consumer.operations import Selection
 from sred_email_core.errors import NotCancellableError
@@ -14,6 +15,16 @@ from support.world import until
 async def accept_one(system: System, dying: Dying) -> None:
     """An ingress accepts an email."""
     await system.send(dying.start_ingress(), "one")
+
+
+async def schedule_one(system: System, dying: Dying) -> None:
+    """An ingress accepts an email that is due within the hour."""
+    await system.send(dying.start_ingress(), "one", send_at=soon())
+
+
+async def schedule_one_for_later(system: System, dying: Dying) -> None:
+    """An ingress accepts an email that is due later than that."""
+    await system.send(dying.start_ingress(), "one", send_at=in_hours())
 
 
 async def deliver(system: System, dying: Dying) -> None:

@@ -91,7 +91,7 @@ async def run(system: System, scenario: Scenario, point: Point | None = None, se
         survivors = await _survivors(dying, point)
         await scenario.after(system)
         places_left = second is not None and await _recover_and_die(system, second)
-        unaided = point is None or not (scenario.mended or places_left)
+        unaided = not scenario.reconciled and (point is None or not (scenario.mended or places_left))
         await system.come_to_rest(survivors, unaided=unaided)
     ended = await check_at_rest(system)
     for subject, ends in scenario.ends.items():

@@ -55,6 +55,7 @@ class Scenario:
         ends: What becomes of each email, by subject, where nothing happens to the process; then what else may where
             something does.
         optional: Emails that may not be in the log in the end: nobody was told that they were accepted.
+        reconciled: The reconciler works in any case: PostgreSQL alone knows of what is scheduled for later.
         mended: Where something happens to the process, the reconciler mends it; else consumers put it right alone.
     """
 
@@ -64,4 +65,5 @@ class Scenario:
     after: Situation = nothing
     ends: Mapping[str, tuple[AtRest, ...]] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    reconciled: bool = False
     mended: bool = False

@@ -4,22 +4,27 @@ from dataclasses import replace
 
 from crash.points import deeds
 from crash.points.checks import AtRest
-from crash.points.scenario import Scenario
+from crash.points.scenario import Scenario, nothing
 from crash.points.situations import (
     BATCH,
     EXPIRED_S,
     LIMITED,
+    NEAR_S,
     ONE_REFUSED,
     PAST_HORIZON_S,
     REFUSED,
     SLOW,
+    SOON_S,
     UNANSWERED,
     accept,
     accept_expiring,
+    accept_scheduled,
+    accept_scheduled_for_later,
     accept_several,
     buried,
     deadly,
     delivered,
+    forgotten,
     go_on,
     later,
     malformed,
@@ -213,6 +218,47 @@ _WITHDRAWAL = [
         ends={"one": (EXPIRED,)},
     ),
 ]
+_TIME = [
+    Scenario("acceptance for soon", deeds.schedule_one, ends=_ONE, optional=frozenset({"one"}), mended=True),
+    Scenario(
+        "acceptance for later that is called again",
+        deeds.schedule_one_for_later,
+        before=accept_scheduled_for_later,
+        after=later(nothing, NEAR_S),
+        ends=_ONE,
+        reconciled=True,
+    ),
+    Scenario(
+        "the time of an email comes near",
+        deeds.reconcile,
+        before=later(accept_scheduled_for_later, NEAR_S),
+        ends=_ONE,
+        mended=True,
+    ),
+    Scenario("the time of an email comes", deeds.promote, before=later(accept_scheduled, SOON_S), ends=_ONE),
+    Scenario("delivery before the time", deeds.promote, before=accept_scheduled, ends=_ONE),
+    Scenario(
+        "reconciliation of what is scheduled after a flush",
+        deeds.reconcile,
+        before=forgotten,
+        ends={"soon": (SENT,), "later": (SENT,)},
+        reconciled=True,
+    ),
+    Scenario(
+        "cancelling what is scheduled",
+        deeds.cancel,
+        before=accept_scheduled,
+        after=deeds.cancel_again,
+        ends={"one": (CANCELLED,)},
+    ),
+    Scenario(
+        "cancelling what is scheduled for later",
+        deeds.cancel,
+        before=accept_scheduled_for_later,
+        after=deeds.cancel_again,
+        ends={"one": (CANCELLED,)},
+    ),
+]
 _OUTAGE = [
     Scenario("reconciliation after a flush", deeds.reconcile, before=one_of_each, ends=_EACH, mended=True),
     Scenario(
@@ -231,7 +277,7 @@ _OUTAGE = [
     ),
 ]
 
-SCENARIOS = [*_ACCEPTANCE, *_DELIVERY, *_BATCH, *_DEATH, *_END, *_WITHDRAWAL, *_OUTAGE]
+SCENARIOS = [*_ACCEPTANCE, *_DELIVERY, *_BATCH, *_DEATH, *_END, *_WITHDRAWAL, *_TIME, *_OUTAGE]
 TWICE = [
     each
     for each in SCENARIOS

@@ -3,6 +3,9 @@
 import re
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from crash.points.scenario import Situation
 from crash.points.system import System
@@ -21,9 +24,28 @@ ONE_REFUSED = Rule(action=Action.REJECT, subject=re.compile("two"), status=422, 
 SLOW = Rule(action=Action.DELAY, delay_s=0.1)
 DUE_S = 30
 """Longer than any pause between two attempts of a few."""
+SOON_S = 600
+NEAR_S = 4000
+"""Until what is due in two hours is due within the hour."""
 EXPIRED_S = 3700
 """Longer than a link to reset a password is good for."""
 PAST_HORIZON_S = 86400
+
+
+def soon() -> Timestamp:
+    """A time within the hour."""
+    return _ahead(timedelta(seconds=SOON_S))
+
+
+def in_hours() -> Timestamp:
+    """A time that Redis is not told of yet."""
+    return _ahead(timedelta(hours=2))
+
+
+def _ahead(ahead: timedelta) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(datetime.now(UTC) + ahead)
+    return stamp
 
 
 async def accept(system: System) -> None:
@@ -36,6 +58,24 @@ async def accept_several(system: System) -> None:
     ingress = system.ingress()
     for subject in BATCH:
         await system.send(ingress, subject)
+
+
+async def accept_scheduled(system: System) -> None:
+    """An email waits in the retry set for its time."""
+    await system.send(system.ingress(), "one", send_at=soon())
+
+
+async def accept_scheduled_for_later(system: System) -> None:
+    """An email waits in PostgreSQL for its time."""
+    await system.send(system.ingress(), "one", send_at=in_hours())
+
+
+async def forgotten(system: System) -> None:
+    """Emails that are scheduled, and a Redis that knows nothing of them."""
+    ingress = system.ingress()
+    await system.send(ingress, "soon", send_at=soon())
+    await system.send(ingress, "later", send_at=in_hours())
+    await system.redis.flushall()
 
 
 async def accept_expiring(system: System) -> None:

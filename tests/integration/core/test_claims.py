@@ -181,6 +181,26 @@ async def test_an_email_that_is_due_now_or_within_a_second_is_free(world_of_log:
     await world_of_log.claimed(email_id)
 
 
+async def test_hazard_20_an_email_is_not_claimed_before_its_scheduled_time_by_postgresqls_clock(
+    world_of_log: LogWorld,
+) -> None:
+    far, near, due = await world_of_log.accept(3)
+    await world_of_log.change(far, "status = 'SCHEDULED', send_at = now() + interval '30 days'")
+    await world_of_log.change(near, "status = 'SCHEDULED', send_at = now() + interval '0.9 s'")
+    await world_of_log.change(due, "status = 'SCHEDULED', send_at = now()")
+    before = await world_of_log.snapshot()
+    alone = await world_of_log.log.claim([send_of(far), send_of(near), send_of(far, due)])
+    waits = [standings_of(answer) for answer in alone]
+    assert [list(standings) for standings in waits] == [[far], [near], [far]]
+    assert timedelta(days=29) < waits[0][far].wait <= timedelta(days=30)
+    assert timedelta() < waits[1][near].wait < timedelta(seconds=0.9)
+    assert not waits[0][far].ended
+    assert await world_of_log.snapshot() == before
+    standing = (await world_of_log.log.get_standings([far]))[far]
+    assert timedelta(days=29) < standing.wait <= timedelta(days=30)
+    await world_of_log.claimed(due)
+
+
 # Several at once
 
 

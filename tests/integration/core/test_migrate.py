@@ -32,7 +32,7 @@ async def test_an_empty_database_gets_every_migration_in_order(empty: str) -> No
     async with open_pool(empty, max_size=1) as pool:
         rows = await pool.fetch("SELECT version, name FROM email_schema_migrations ORDER BY applied_at, version")
         assert [row["name"] for row in rows] == NAMES
-        assert [row["version"] for row in rows] == list(range(1, len(NAMES) + 1))
+        assert [row["version"] for row in rows] == [int(name[:4]) for name in NAMES]
 
 
 async def test_migrating_twice_is_the_same_as_once(empty: str) -> None:

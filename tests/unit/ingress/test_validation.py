@@ -175,8 +175,8 @@ def test_a_request_at_a_limit_is_accepted(request_: SendEmailRequest) -> None:
         (with_attachment(content_id="<logo>"), "attachments[0].content_id", "letters, digits"),
         (with_attachment(content_id="c" * 128), "attachments[0].content_id", "1 to 127"),
         (changed(attachments=[Attachment(filename="f", content=b"c")] * 101), "attachments", "more than 100"),
-        (changed(send_at=Timestamp(seconds=1)), "send_at", "not available in this version"),
-        (changed(send_at=Timestamp()), "send_at", "not available in this version"),
+        (changed(send_at=Timestamp(seconds=-62_135_596_801)), "send_at", "no time between the years 1 and 9999"),
+        (changed(send_at=Timestamp(nanos=-1)), "send_at", "no time between the years 1 and 9999"),
         (changed(expire_at=Timestamp(seconds=1, nanos=-1)), "expire_at", "no time"),
         (changed(expire_at=Timestamp(seconds=1, nanos=1_000_000_000)), "expire_at", "no time"),
         (changed(expire_at=Timestamp(seconds=-62_135_596_801)), "expire_at", "no time"),
@@ -243,7 +243,7 @@ def test_every_bad_field_is_named_in_the_order_of_the_fields() -> None:
         headers={"From": "a\n"},
         tags={"kind": "a b"},
         attachments=[Attachment(content_type="x", content_id="<>")],
-        send_at=Timestamp(),
+        send_at=Timestamp(nanos=-1),
         expire_at=Timestamp(nanos=-1),
     )
     assert bad_fields(request) == [

@@ -17,7 +17,7 @@ from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.stream_message_pb2 import EmailContent
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
-from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail, WrittenEmail
+from sred_email_core.email_send_log.records import SCHEDULED_IN_REDIS, EmailRecord, HeldKey, NewEmail, WrittenEmail
 from sred_email_core.errors import (
     DeadlinePassedError,
     EmailDispatchError,
@@ -38,6 +38,7 @@ from sred_email_ingress.expiry import ExpiryPolicy, expire_at_of
 from sred_email_ingress.fingerprint import fingerprint
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
+from sred_email_ingress.schedule import schedule_objections, send_at_of
 from sred_email_ingress.senders import SenderPolicy
 from sred_email_ingress.validation import find_violations, parse_email_id
 
@@ -220,10 +221,11 @@ class RedisStreamEmailDispatchService:
         content = _content(request, request.from_address or self._senders.default_from or "")
         kind = email_pb2.EmailKind.Name(request.kind).removeprefix("EMAIL_KIND_")
         lane = Lane(request.priority or (Lane.HIGH if request.kind in _URGENT else Lane.NORMAL))
-        expire_at = expire_at_of(request)
+        send_at, expire_at, now = send_at_of(request), expire_at_of(request), datetime.now(UTC)
         objections = [
             self._senders.objection(content.from_address),
-            self._expiry.objection(expire_at, datetime.now(UTC)),
+            *schedule_objections(send_at, expire_at, now),
+            self._expiry.objection(expire_at, now),
         ]
         violations = [objection for objection in objections if objection is not None]
         return _Offer(
@@ -239,6 +241,7 @@ class RedisStreamEmailDispatchService:
                 message=content.SerializeToString(),
                 expire_at=expire_at,
                 lifetime=self._expiry.lifetime(kind),
+                send_at=send_at,
             ),
             content=content,
             lane=lane,
@@ -325,8 +328,14 @@ def _mailboxes(addresses: Sequence[str]) -> list[str]:
     return [parse_address(address).mailbox for address in addresses]
 
 
-def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedEmail]:
-    email_id = str(offer.email.id)
+def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedEmail | None]:
+    """An email that was written, and what is to be published of it; None: it is scheduled for later than that."""
+    email_id, delay = str(offer.email.id), written.delay
+    acceptance = Acceptance(
+        email_id, "QUEUED" if delay is None else "SCHEDULED", deduplicated=False, accepted_at=written.created_at
+    )
+    if delay is not None and delay > SCHEDULED_IN_REDIS:
+        return acceptance, None
     queued = QueuedEmail(
         email_id=email_id,
         kind=offer.email.kind,
@@ -336,9 +345,10 @@ def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedE
         content=offer.content,
         alone=len(offer.content.attachments) > 0,
         size_bytes=len(offer.email.message),
+        delay=delay or timedelta(),
         frozen=offer.email.message,
     )
-    return Acceptance(email_id, "QUEUED", deduplicated=False, accepted_at=written.created_at), queued
+    return acceptance, queued
 
 
 def _judge(
@@ -360,6 +370,7 @@ def _judge(
                 expire_at=held.expire_at,
                 content=held.message,
                 alone=held.alone,
+                delay=held.delay,
             )
     return Acceptance(str(held.id), held.status, deduplicated=True, accepted_at=held.created_at), queued
 

@@ -32,8 +32,9 @@ class IngressMetrics:
         )
         self.in_flight = Gauge(
             "sred_email_ingress_in_flight",
-            "Emails in flight, told by the one replica that reconciles. log: open there; places: with a place in Redis;"
-            " streams: entries there; parked: waiting alone; sends: waiting for their repeat. Not all of one moment.",
+            "Emails in flight, told by the one replica that reconciles. log: open there, and due within the hour;"
+            " scheduled: open there, and due later; places: with a place in Redis; streams: entries there;"
+            " parked: waiting alone; sends: waiting for their repeat. Not all of one moment.",
             ["where"],
             registry=registry,
         )

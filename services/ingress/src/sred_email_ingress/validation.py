@@ -267,7 +267,7 @@ def _check_attachment(attachment: Attachment, path: str, found: _Violations) -> 
 
 def _check_schedule(request: SendEmailRequest, found: _Violations) -> None:
     if request.HasField("send_at"):
-        found.add("send_at", "scheduled sends are not available in this version")
+        _check_time(request.send_at, "send_at", found)
     if request.HasField("expire_at"):
         _check_time(request.expire_at, "expire_at", found)
 

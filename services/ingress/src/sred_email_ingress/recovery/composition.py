@@ -9,6 +9,7 @@ from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.email_send_log.recovery_letters import RecoveryLetterLog
 from sred_email_core.email_send_log.recovery_lock import RecoveryLock
+from sred_email_core.email_send_log.schedule import ScheduleLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.epoch import Epoch
 from sred_email_core.queue.keys import QueueKeys
@@ -23,7 +24,9 @@ from sred_email_ingress.recovery.consistency import ConsistencyCheck
 from sred_email_ingress.recovery.emails import EmailPass
 from sred_email_ingress.recovery.leftovers import LeftoverPass, PlacePass
 from sred_email_ingress.recovery.letters import LetterPass, ShownPass
+from sred_email_ingress.recovery.passes import Pass
 from sred_email_ingress.recovery.rounds import ExpiryStep, RecoveryRounds
+from sred_email_ingress.recovery.schedule import SchedulePass
 
 _LEAST_IDLE = timedelta(seconds=60)
 
@@ -49,19 +52,26 @@ def build_reconciler(
     """
     log, letter_log = RecoveryLog(pool), RecoveryLetterLog(pool)
     queue, dlq, scripts = RecoveryScripts(runner, keys), LetterScripts(runner, keys), QueueScripts(runner, keys)
+    schedule = ScheduleLog(pool)
     emails = EmailPass(log, queue, scripts)
+    passes: list[Pass] = [
+        PlacePass(log, queue),
+        LeftoverPass(queue),
+        emails,
+        SchedulePass(schedule, log, queue, scripts),
+    ]
     rounds = RecoveryRounds(
         ExpiryStep(log, scripts),
         PauseCopy(PauseLog(pool), DispatchScripts(runner, keys)),
         emails,
-        [PlacePass(log, queue), LeftoverPass(queue), emails, ShownPass(letter_log, dlq), LetterPass(letter_log, dlq)],
+        [*passes, ShownPass(letter_log, dlq), LetterPass(letter_log, dlq)],
         Epoch(runner, keys),
         after=after,
     )
     return Reconciler(
         RecoveryLock(pool, idle=max(_LEAST_IDLE, 5 * interval)),
         rounds,
-        ConsistencyCheck(log, queue, emails, metrics),
+        ConsistencyCheck(log, schedule, queue, emails, metrics),
         metrics,
         interval=interval,
     )

@@ -3,6 +3,7 @@
 import time
 
 from sred_email_core.email_send_log.recovery import RecoveryLog
+from sred_email_core.email_send_log.schedule import ScheduleLog
 from sred_email_core.queue.recovery_scripts import RecoveryScripts
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.recovery.emails import EmailPass
@@ -15,9 +16,15 @@ class ConsistencyCheck:
     """Sets the gauges, in the one process that reconciles."""
 
     def __init__(
-        self, recovery_log: RecoveryLog, queue: RecoveryScripts, emails: EmailPass, metrics: IngressMetrics
+        self,
+        recovery_log: RecoveryLog,
+        schedule: ScheduleLog,
+        queue: RecoveryScripts,
+        emails: EmailPass,
+        metrics: IngressMetrics,
     ) -> None:
         self._log = recovery_log
+        self._schedule = schedule
         self._queue = queue
         self._emails = emails
         self._metrics = metrics
@@ -40,6 +47,7 @@ class ConsistencyCheck:
         began_s = time.monotonic()
         if began_s >= self._next_count_s:
             in_flight.labels("log").set(await self._log.count_open())
+            in_flight.labels("scheduled").set(await self._schedule.count())
             now_s = time.monotonic()
             self._next_count_s = now_s + (now_s - began_s) / _COUNTING_SHARE
 

@@ -79,7 +79,7 @@ class EmailPass:
         lost_ids = {email.email_id for email in lost}
         with self._putting_back(lost):
             wanted = [email for email in emails if email.email_id in lost_ids]
-            known = [email for email in wanted if _is_publishable(email)]
+            known = [email for email in wanted if is_publishable(email)]
             known_ids = {email.email_id for email in known}
             unknown += [email.email_id for email in wanted if email.email_id not in known_ids]
             return await self._scripts.publish(known)
@@ -105,7 +105,7 @@ class EmailPass:
         self._being_put_back = 0
 
 
-def _is_publishable(email: QueuedEmail) -> bool:
+def is_publishable(email: QueuedEmail) -> bool:
     """Whether this version can put it on a stream: another one may have accepted it, with a kind unknown here."""
     try:
         encode(email)

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from sred_email_core import postgres
-from sred_email_core.email_send_log.records import EmailRecord, HeldKey, NewEmail, WrittenEmail
+from sred_email_core.email_send_log.records import SCHEDULED_IN_REDIS, EmailRecord, HeldKey, NewEmail, WrittenEmail
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.errors import CancelObstacle, EmailNotFoundError, NotCancellableError
 
@@ -40,11 +40,11 @@ class AcceptanceLog:
         columns: list[Sequence[object]] = list(zip(*emails, strict=True))
         columns[_RECIPIENTS] = ["\n".join(e.recipients) for e in emails]
         rows = await postgres.run(lambda: self._pool.fetch(query("accept_emails"), *columns))
-        return {row["id"]: WrittenEmail(row["created_at"], row["expire_at"]) for row in rows}
+        return {row["id"]: WrittenEmail(row["created_at"], row["expire_at"], row["delay"]) for row in rows}
 
     async def find_by_keys(self, keys: Sequence[str]) -> dict[str, HeldKey]:
         """The emails that hold these keys, by key."""
-        rows = await postgres.run(lambda: self._pool.fetch(query("find_by_keys"), list(keys)))
+        rows = await postgres.run(lambda: self._pool.fetch(query("find_by_keys"), list(keys), SCHEDULED_IN_REDIS))
         return {row["idempotency_key"]: HeldKey(**row) for row in rows}
 
     async def get(self, *, email_id: uuid.UUID | None = None, idempotency_key: str | None = None) -> EmailRecord | None:
@@ -70,8 +70,8 @@ class AcceptanceLog:
         return EmailRecord(**email)
 
     async def count_open(self, *, at_most: int) -> int:
-        """How many emails are open, counted no further than ``at_most``."""
-        return int(await postgres.run(lambda: self._pool.fetchval(query("count_open"), at_most)))
+        """How many emails are open and due within ``SCHEDULED_IN_REDIS``, counted no further than ``at_most``."""
+        return int(await postgres.run(lambda: self._pool.fetchval(query("count_open"), at_most, SCHEDULED_IN_REDIS)))
 
     async def _cancel(self, email_id: uuid.UUID) -> tuple[asyncpg.Record | None, asyncpg.Record | None]:
         """What was seen of the email (None: there is none), and the email if that cancelled it."""

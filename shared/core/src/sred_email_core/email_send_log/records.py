@@ -6,6 +6,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+SCHEDULED_IN_REDIS = timedelta(hours=1)
+"""An email is in Redis for no longer than this before its scheduled time; until then PostgreSQL alone knows of it: the
+memory of Redis is for what is about to be sent."""
+
 
 class NewEmail(NamedTuple):
     """An email that a caller offers; its fields are in the order of the parameters of accept_emails.
@@ -21,7 +25,8 @@ class NewEmail(NamedTuple):
         subject: As it will be sent.
         message: Serialized EmailContent: what is sent, frozen.
         expire_at: Not to be sent after this; None: what ``lifetime`` says.
-        lifetime: From its acceptance, on PostgreSQL's clock, until it expires; None: it never does.
+        lifetime: From its acceptance or ``send_at``, on PostgreSQL's clock, until it expires; None: it never does.
+        send_at: Not to be sent before this; None, or in the past: at once.
     """
 
     id: uuid.UUID
@@ -35,13 +40,21 @@ class NewEmail(NamedTuple):
     message: bytes
     expire_at: datetime | None = None
     lifetime: timedelta | None = None
+    send_at: datetime | None = None
 
 
 class WrittenEmail(NamedTuple):
-    """When an email was accepted, and when it expires; None: never."""
+    """What the log made of an email.
+
+    Attributes:
+        created_at: When it was accepted.
+        expire_at: When it expires; None: never.
+        delay: Until its scheduled time; None: it is due at once.
+    """
 
     created_at: datetime
     expire_at: datetime | None
+    delay: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,8 @@ class HeldKey:
 
     Attributes:
         alone: It must not share a batch.
-        message: Only while the email waits to be taken.
+        message: Only while the email waits to be taken, or is due within ``SCHEDULED_IN_REDIS``.
+        delay: Until its scheduled time.
     """
 
     id: uuid.UUID
@@ -63,6 +77,7 @@ class HeldKey:
     expire_at: datetime | None
     alone: bool
     message: bytes | None
+    delay: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)

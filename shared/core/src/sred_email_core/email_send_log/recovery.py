@@ -11,6 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from sred_email_core import postgres
+from sred_email_core.email_send_log.records import SCHEDULED_IN_REDIS
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.queue.codec import INLINE_LIMIT_BYTES, QueuedEmail
 from sred_email_core.queue.keys import Lane
@@ -24,7 +25,10 @@ LAST_ID = uuid.UUID(int=(1 << 128) - 1)
 LOAD_EMAILS = 100
 """Emails loaded at once: of none more than 64 kB are read, so never more than 6.4 MB together."""
 
-_NO_LIMIT = (1 << 63) - 1
+_NO_LIMIT = 1 << 62
+
+_MUST_HAVE_A_PLACE = SCHEDULED_IN_REDIS - timedelta(minutes=10)
+"""Scheduled emails get their place some rounds after they may have one, when many are due at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class RecoveryLog:
             older_than: Those that changed since then are left to whoever changed them.
             size: The most to look at.
         """
-        rows = await self._fetch("find_open", after, until, older_than, size)
+        rows = await self._fetch("find_open", after, until, older_than, size, _MUST_HAVE_A_PLACE)
         emails = [OpenEmail(row["id"], row["first_of_open_send"] or "") for row in rows if row["settled"]]
         return OpenPage(emails, uuid.UUID(rows[-1]["id"]) if len(rows) == size else None)
 
@@ -86,9 +90,10 @@ class RecoveryLog:
         """What is needed to give emails a place, as it is now: the emails of no send, and the sends of the others.
 
         Args:
-            email_ids: At most LOAD_EMAILS. Those that have ended meanwhile are left out.
+            email_ids: At most LOAD_EMAILS. Those that have ended meanwhile are left out, and so are those that are
+                scheduled for later than ``SCHEDULED_IN_REDIS`` ahead.
         """
-        rows = await self._fetch("load_open", list(email_ids), INLINE_LIMIT_BYTES)
+        rows = await self._fetch("load_open", list(email_ids), INLINE_LIMIT_BYTES, SCHEDULED_IN_REDIS)
         alone = [_queued(row) for row in rows if row["open_send_id"] is None]
         send_ids = {row["open_send_id"] for row in rows} - {None}
         sends = await self._fetch("load_open_sends", sorted(send_ids)) if send_ids else []
@@ -117,8 +122,8 @@ class RecoveryLog:
         return [str(row["id"]) for row in ended], len(overdue) == size
 
     async def count_open(self) -> int:
-        """How many emails are open: with many of them not for nothing."""
-        (row,) = await self._fetch("count_open", _NO_LIMIT)
+        """How many emails are open and due within ``SCHEDULED_IN_REDIS``: with many of them not for nothing."""
+        (row,) = await self._fetch("count_open", _NO_LIMIT, SCHEDULED_IN_REDIS)
         return int(row["emails"])
 
     async def _fetch(self, name: str, *args: object) -> "list[asyncpg.Record]":

@@ -7,14 +7,15 @@
 --   $7 send_numbers int[]    $8 email_ids uuid[]            $9 positions int[] (0, 1, … in its send)
 --   Of all: $10 owner text   $11 lease interval
 --
--- Free: open, in no send, not expired, and not waiting for a later attempt. Emails are locked by id, so that claims, cancels and records wait for each other
--- in one direction only. A row that changed while this statement waited for its lock is judged as it is now.
--- The claim counts the request as begun: a process that dies from here on leaves a send that may have been accepted.
+-- Free: open, in no send, not expired, not scheduled for later, and not waiting for a later attempt. Emails are locked by
+-- id, so that claims, cancels and records wait for each other in one direction only. A row that changed while this
+-- statement waited for its lock is judged as it is now. The claim counts the request as begun: a process that dies from
+-- here on leaves a send that may have been accepted.
 WITH asked AS (
     SELECT * FROM unnest($7::int[], $8::uuid[], $9::int[]) AS a (send_number, email_id, position)
 ),
 locked AS (
-    SELECT id, status, attempts, generation, ended_at, expire_at, next_attempt_at
+    SELECT id, status, attempts, generation, ended_at, send_at, expire_at, next_attempt_at
     FROM email_send_log
     WHERE id IN (SELECT email_id FROM asked)
     ORDER BY id
@@ -22,10 +23,12 @@ locked AS (
 ),
 seen AS (
     SELECT a.send_number, a.email_id, a.position, l.status, l.attempts, l.generation, m.send_id AS open_send_id,
-           l.ended_at IS NOT NULL AS ended, l.next_attempt_at, l.expire_at, l.expire_at <= now() AS expired,
+           l.ended_at IS NOT NULL AS ended, greatest(l.next_attempt_at, l.send_at) AS due_at,
+           l.expire_at, l.expire_at <= now() AS expired,
            l.id IS NOT NULL AND l.ended_at IS NULL AND m.email_id IS NULL
                AND l.status IN ('QUEUED', 'SCHEDULED', 'RETRYING')
                AND (l.expire_at IS NULL OR l.expire_at > now())
+               AND (l.send_at IS NULL OR l.send_at <= now())
                AND (l.next_attempt_at IS NULL OR l.next_attempt_at <= now() + interval '1 s') AS free
     FROM asked a
     LEFT JOIN locked l ON l.id = a.email_id
@@ -66,7 +69,7 @@ SELECT s.send_number, s.email_id, s.status, s.attempts, s.ended, s.expired, s.fr
        (SELECT f.email_id FROM email_send_members f WHERE f.send_id = s.open_send_id ORDER BY f.position LIMIT 1)
            AS first_of_open_send,
        greatest((SELECT o.lease_expires_at - now() FROM email_sends o WHERE o.id = s.open_send_id),
-                s.next_attempt_at - now(), interval '0') AS wait,
+                s.due_at - now(), interval '0') AS wait,
        s.expire_at - now() AS expires_in, made.id AS send_id, made.fence
 FROM seen s
 LEFT JOIN whole w USING (send_number)

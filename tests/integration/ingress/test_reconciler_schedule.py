@@ -1,0 +1,152 @@
+"""Scheduled emails come into Redis when their time is near, by whichever replica reconciles, and not before."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from integration.ingress.recovery_world import RecoveryWorld
+from prometheus_client import CollectorRegistry
+
+from sred_email_ingress.recovery import schedule as schedule_module
+from sred_email_ingress.recovery.passes import Mended
+
+SEVERAL = 12
+
+
+async def schedule(recovery: RecoveryWorld, count: int = 1, **ahead: float) -> list[str]:
+    """Emails in the log that are scheduled, accepted some time ago."""
+    return await recovery.accept(count, send_at=datetime.now(UTC) + timedelta(**ahead))
+
+
+async def come_nearer(recovery: RecoveryWorld, *email_ids: str, ahead: str = "59 minutes") -> None:
+    """Let time pass for scheduled emails."""
+    for email_id in email_ids:
+        await recovery.log.change(email_id, f"send_at = now() + interval '{ahead}'")
+
+
+async def waiting(recovery: RecoveryWorld) -> dict[str, float]:
+    """What waits in the retry set, and until when, in seconds from now."""
+    now_s, micros = await recovery.redis.time()
+    members = await recovery.redis.zrange(recovery.keys.retry, 0, -1, withscores=True)
+    return {email_id.decode(): score / 1000 - now_s - micros / 1e6 for email_id, score in members}
+
+
+async def test_what_is_due_within_the_hour_is_published_to_wait_and_is_not_called_mended(
+    recovery: RecoveryWorld,
+) -> None:
+    ids = await schedule(recovery, SEVERAL, hours=2)
+    await come_nearer(recovery, *ids)
+    assert await recovery.round() == {}
+    found = await waiting(recovery)
+    assert sorted(found) == ids
+    assert all(59 * 60 - 30 < seconds <= 59 * 60 for seconds in found.values())
+    assert {await recovery.place(email_id) for email_id in ids} == {"retry:2"}
+    assert await recovery.on_streams() == []
+    assert recovery.metric("inconsistent") == 0
+    before = await recovery.queue.snapshot()
+    assert await recovery.round() == {}
+    assert await recovery.queue.snapshot() == before
+
+
+async def test_what_is_due_later_is_left_in_postgresql_and_not_taken_for_lost(recovery: RecoveryWorld) -> None:
+    await schedule(recovery, SEVERAL, hours=1.1)
+    for _ in range(3):
+        assert await recovery.round() == {}
+    assert await recovery.is_clean()
+    assert recovery.metric("inconsistent") == 0
+    registry = CollectorRegistry()
+    await recovery.build(registry).run_once()  # a new one counts at once
+    counts = {w: registry.get_sample_value("sred_email_ingress_in_flight", {"where": w}) for w in ("log", "scheduled")}
+    assert counts == {"log": 0, "scheduled": SEVERAL}
+
+
+async def test_after_a_flush_what_is_due_within_the_hour_is_put_back_with_its_time(recovery: RecoveryWorld) -> None:
+    far, soon, very_soon = (
+        *await schedule(recovery, hours=48),
+        *await schedule(recovery, minutes=55),
+        *await schedule(recovery, minutes=5),
+    )
+    await recovery.round()
+    await recovery.redis.flushall()
+    await recovery.queue.runner.ensure_groups()
+    await recovery.round()
+    found = await waiting(recovery)
+    assert sorted(found) == sorted([soon, very_soon])
+    assert found[soon] > 54 * 60
+    assert 4 * 60 < found[very_soon] <= 5 * 60
+    assert await recovery.place(far) == ""
+    assert await recovery.on_streams() == []
+
+
+async def test_a_lost_place_of_what_is_due_soon_is_mended(recovery: RecoveryWorld) -> None:
+    (email_id,) = await schedule(recovery, minutes=5)
+    await recovery.round()
+    await recovery.redis.delete(recovery.keys.retry)
+    assert await recovery.round() == {Mended.PUBLISHED: 1}
+    assert 4 * 60 < (await waiting(recovery))[email_id] <= 5 * 60
+
+
+async def test_another_replica_goes_on_where_one_died_and_both_at_once_publish_once(recovery: RecoveryWorld) -> None:
+    ids = await schedule(recovery, 200, minutes=59)
+    others = [recovery.build() for _ in range(3)]
+    rounds = [other._round(asyncio.Event()) for other in others]  # noqa: SLF001 - all of them, as if nobody had the lock
+    for other in others:
+        other._lock.hold = _yes  # type: ignore[method-assign]  # noqa: SLF001 - the same
+    await asyncio.gather(*rounds, recovery.publish(*ids[:50]))
+    assert sorted(await waiting(recovery)) == ids
+    assert await recovery.redis.hlen(recovery.keys.parked) == 200
+
+
+async def _yes() -> bool:
+    return True
+
+
+async def test_many_that_are_due_together_are_published_a_bounded_number_at_a_time(
+    recovery: RecoveryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule_module, "_PAGE", 5)
+    monkeypatch.setattr(schedule_module, "_PAGES", 2)
+    ids = await schedule(recovery, 25, hours=2)
+    await recovery.pool.execute("UPDATE email_send_log SET send_at = now() + interval '59 minutes'")  # all the same
+    counts = []
+    for _ in range(4):
+        assert await recovery.round() == {}
+        counts.append(len(await waiting(recovery)))
+    assert counts == [10, 20, 25, 25]
+    assert sorted(await waiting(recovery)) == ids
+
+
+async def test_an_email_that_was_accepted_slowly_is_found_behind_others(recovery: RecoveryWorld) -> None:
+    (first,) = await schedule(recovery, minutes=59.5)
+    await recovery.round()
+    assert list(await waiting(recovery)) == [first]
+    (slow,) = await schedule(recovery, minutes=58.6)
+    await recovery.log.change(slow, "updated_at = now()")  # too new to be looked at as a lost one
+    assert await recovery.round() == {}
+    assert sorted(await waiting(recovery)) == sorted([first, slow])
+
+
+async def test_a_step_that_failed_goes_on_from_where_it_was(recovery: RecoveryWorld) -> None:
+    ids = await schedule(recovery, SEVERAL, minutes=59)
+    await recovery.redis.set(recovery.keys.parked, "not a hash")
+    with pytest.raises(Exception, match="Redis"):
+        await recovery.round()
+    await recovery.redis.delete(recovery.keys.parked)
+    await recovery.round()
+    assert sorted(await waiting(recovery)) == ids
+
+
+async def test_a_takeover_looks_at_everything_that_is_due(recovery: RecoveryWorld) -> None:
+    await schedule(recovery, minutes=59.5)
+    await recovery.round()
+    (missed,) = await schedule(recovery, minutes=53)
+    other = recovery.build(CollectorRegistry())
+    await other.run_once()
+    assert missed in await waiting(recovery)
+
+
+async def test_a_first_time_far_in_the_past_holds_nobody_up(recovery: RecoveryWorld) -> None:
+    ids = await recovery.accept(send_at=datetime(1, 1, 2, tzinfo=UTC))
+    for _ in range(3):
+        await recovery.round()
+    assert await recovery.on_streams() == ids
