@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred_email_core.errors import FieldViolation
-from sred_email_ingress.expiry import DEFAULT_EXPIRY, ExpiryPolicy, expire_at_of, parse_lifetimes
+from sred_email_ingress.expiry import DEFAULT_EXPIRY, ExpiryPolicy, expire_at_of, parse_lifetimes, short_lifetimes
 
 NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -41,6 +41,14 @@ def test_what_a_call_does_not_say_is_none_and_1970_is_not_nothing() -> None:
 @pytest.mark.parametrize("seconds", [-62_135_596_800, 253_402_300_799])
 def test_the_first_and_the_last_time_that_validation_lets_pass_can_be_read(seconds: int) -> None:
     assert expire_at_of(SendEmailRequest(expire_at=Timestamp(seconds=seconds, nanos=999_999_999))) is not None
+
+
+def test_lifetimes_under_an_hour_are_pointed_out_and_those_that_are_built_in_are_none() -> None:
+    assert short_lifetimes(DEFAULT_EXPIRY) == []
+    assert short_lifetimes(parse_lifetimes("WELCOME=3599.9,QUOTA_WARNING=3600,PASSWORD_RESET=900")) == [
+        "PASSWORD_RESET",
+        "WELCOME",
+    ]
 
 
 @pytest.mark.parametrize(

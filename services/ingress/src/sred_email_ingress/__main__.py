@@ -12,6 +12,7 @@ from sred_email_core.lifecycle import run_to_the_end
 from sred_email_core.logs import configure_logs
 from sred_email_core.settings import load_settings
 from sred_email_ingress.app import run
+from sred_email_ingress.expiry import short_lifetimes
 from sred_email_ingress.settings import IngressSettings, MigrateSettings
 
 
@@ -35,6 +36,10 @@ def _serve() -> int:
     log = structlog.get_logger(__name__)
     if settings.auth == "off":
         log.warning("auth_off", meaning="whoever reaches the gRPC port may send email")
+    if short := short_lifetimes(settings.default_expiry):
+        log.warning(
+            "expiry_short", kinds=short, meaning="emails of these kinds are dropped after any outage as long as that"
+        )
     try:
         run_to_the_end(run(settings))
     except OSError as e:

@@ -1,4 +1,4 @@
-"""When an email expires: at the time that its call names, or as long after acceptance as its kind says."""
+"""When an email expires: when its call says, or as long after its acceptance or scheduled time as its kind says."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ DEFAULT_EXPIRY: Mapping[str, timedelta] = {
 }
 """Links that stop working: an email that brings one later only confuses."""
 
+_SHORT = timedelta(hours=1)
 _MOST_SECONDS = 1e9
 _LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The last microsecond of that year, by which some callers say "never", is infinity to the driver of PostgreSQL: a time
@@ -26,13 +27,13 @@ class ExpiryPolicy:
     """When emails expire whose call does not say.
 
     Attributes:
-        lifetimes: From acceptance on, by name of the kind; other kinds never expire.
+        lifetimes: From acceptance or the scheduled time on, by name of the kind; other kinds never expire.
     """
 
     lifetimes: Mapping[str, timedelta]
 
     def lifetime(self, kind: str) -> timedelta | None:
-        """From acceptance until an email of this kind expires; None: it never does."""
+        """From acceptance or the scheduled time until an email of this kind expires; None: it never does."""
         return self.lifetimes.get(kind)
 
     def objection(self, expire_at: datetime | None, now: datetime) -> FieldViolation | None:
@@ -80,6 +81,11 @@ def parse_lifetimes(text: str) -> dict[str, timedelta]:
     if problems:
         raise ValueError("; ".join(problems))
     return lifetimes
+
+
+def short_lifetimes(lifetimes: Mapping[str, timedelta]) -> list[str]:
+    """Kinds that expire sooner than is wise: within the hour that an outage, a quota or a backlog may take."""
+    return sorted(kind for kind, lifetime in lifetimes.items() if lifetime < _SHORT)
 
 
 def _lifetime(seconds: str) -> timedelta | None:
