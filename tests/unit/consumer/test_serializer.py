@@ -108,6 +108,14 @@ def test_version_1_of_a_redirected_email() -> None:
     )
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_version_2_of_what_is_not_configured_is_version_1(version: int) -> None:
+    assert render([full()], SendShape(SINGLE_ENDPOINT, version)) == FULL_BYTES
+    assert render([minimal()], SendShape(SINGLE_ENDPOINT, version)) == MINIMAL_BYTES
+    one, two = (SendShape(SINGLE_ENDPOINT, n, redirect_to="staging@example.com") for n in (1, version))
+    assert render([full()], one) == render([full()], two)  # up to five recipients
+
+
 def test_a_redirected_email_goes_to_none_of_its_recipients() -> None:
     shape = SendShape(BATCH_ENDPOINT, 1, redirect_to="staging@example.com")
     for item in json.loads(render([full(), minimal(SECOND_ID)], shape)):
@@ -154,7 +162,7 @@ def test_the_members_of_a_batch_keep_their_order() -> None:
     assert there != back
 
 
-@pytest.mark.parametrize("version", [0, 2, -1, 1000])
+@pytest.mark.parametrize("version", [0, 3, -1, 1000])
 def test_a_version_that_is_not_known_is_refused(version: int) -> None:
     with pytest.raises(UnknownSerializerError, match=str(version)):
         render([minimal()], SendShape(SINGLE_ENDPOINT, version))

@@ -21,6 +21,7 @@ from sred_email_consumer.retry_policy import RetryPolicy
 from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.settings import ConsumerSettings
 from sred_email_consumer.settlement import Settlement
+from sred_email_consumer.unsubscribe import serialize
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
@@ -94,6 +95,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
             lease=settings.claim_idle,
             attempt=settings.provider_timeout,
             redirect_to=settings.redirect_all_to,
+            configured_headers=serialize(settings.unsubscribe_url) if settings.unsubscribe_url else None,
             max_deliveries=settings.max_deliveries,
         ),
         metrics,

@@ -17,18 +17,16 @@ from sred_email_consumer.resend import Request, ResendClient
 from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.sends import ClaimedSend, Passenger, Turn, lease_clock, persist
 from sred_email_consumer.serializer import (
-    BATCH_ENDPOINT,
-    NEWEST_VERSION,
-    SINGLE_ENDPOINT,
     OutgoingEmail,
     UnknownSerializerError,
     body_sha256,
     render,
+    shape_of,
 )
 from sred_email_consumer.settlement import Settlement
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.delivery import DeliveryLog
-from sred_email_core.email_send_log.records import Claim, Member, NewSend, Repeat, RepeatState, SendShape, Standing
+from sred_email_core.email_send_log.records import Claim, Member, NewSend, Repeat, RepeatState, Standing
 from sred_email_core.errors import MalformedEntryError
 from sred_email_core.group_commit import GroupCommit
 from sred_email_core.queue.codec import QueuedEmail, decode
@@ -47,12 +45,14 @@ class DeliverySettings:
         lease: How long a claim keeps others from a send.
         attempt: The longest that one request takes.
         redirect_to: Where all emails go instead; None: to their recipients.
+        configured_headers: What is added to the headers of some kinds; None: nothing.
         max_deliveries: Owners that may die while they have an entry or a send; then it is given up.
     """
 
     lease: timedelta
     attempt: timedelta
     redirect_to: str | None
+    configured_headers: bytes | None
     max_deliveries: int
 
 
@@ -180,8 +180,11 @@ class EmailDelivery:
     async def _deliver_new(self, passengers: list[Passenger], stopping: asyncio.Event, turn: Turn) -> list[Passenger]:
         """Claim and post; the emails that are left to try again, because others of them could not be claimed."""
         alone = len(passengers) == 1
-        shape = SendShape(SINGLE_ENDPOINT if alone else BATCH_ENDPOINT, NEWEST_VERSION, self._settings.redirect_to)
-        body = render([_outgoing(p) for p in passengers], shape)
+        emails = [_outgoing(p) for p in passengers]
+        shape = shape_of(
+            emails, redirect_to=self._settings.redirect_to, configured_headers=self._settings.configured_headers
+        )
+        body = render(emails, shape)
         ids = tuple(p.email.email_id for p in passengers)
         new = NewSend(ids, shape, body_sha256(body), None if alone else f"batch-{uuid_utils.compat.uuid7()}")
         claim, claimed_at_s = await persist(lambda: self._claims.submit(new), stopping)

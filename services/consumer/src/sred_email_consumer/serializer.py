@@ -13,11 +13,14 @@ import orjson
 
 from sred.email.v1.email_pb2 import Attachment
 from sred.email.v1.stream_message_pb2 import EmailContent
+from sred_email_consumer import unsubscribe
 from sred_email_core.email_send_log.records import SendShape
 
 SINGLE_ENDPOINT = "/emails"
 BATCH_ENDPOINT = "/emails/batch"
-NEWEST_VERSION = 1
+_MAX_SUBJECT_CHARACTERS = 998
+_MOST_NAMED = 5
+"""Recipients in the subject of an email that goes elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,25 @@ def render(emails: Sequence[OutgoingEmail], shape: SendShape) -> bytes:
     return orjson.dumps(items if shape.endpoint == BATCH_ENDPOINT else items[0])
 
 
+def shape_of(
+    emails: Sequence[OutgoingEmail], *, redirect_to: str | None, configured_headers: bytes | None
+) -> SendShape:
+    """What shapes the body of a new send: the oldest serializer that can do it, which most consumers know.
+
+    Args:
+        emails: Its members: a lone one goes by the single endpoint.
+        redirect_to: Where all emails go instead; None: to their recipients.
+        configured_headers: What ``unsubscribe.serialize`` made; None: emails get no headers besides their own. Nor do
+            those that go elsewhere: whoever looks at them there must not unsubscribe the people they were for.
+    """
+    endpoint = SINGLE_ENDPOINT if len(emails) == 1 else BATCH_ENDPOINT
+    if redirect_to is not None:
+        return SendShape(endpoint, 2, redirect_to)
+    if configured_headers is not None and any(email.kind in unsubscribe.KINDS for email in emails):
+        return SendShape(endpoint, 2, configured_headers=configured_headers)
+    return SendShape(endpoint, 1)
+
+
 def body_sha256(body: bytes) -> bytes:
     """What a send remembers of its body, 32 bytes."""
     return hashlib.sha256(body).digest()
@@ -88,6 +110,28 @@ def _version_1(email: OutgoingEmail, shape: SendShape) -> dict[str, object]:
     return item
 
 
+def _version_2(email: OutgoingEmail, shape: SendShape) -> dict[str, object]:
+    """Headers by configuration; and a subject that does not grow with the number of its recipients."""
+    item = _version_1(email, shape)
+    content = email.content
+    recipients = [*content.to, *content.cc, *content.bcc]
+    if shape.redirect_to is not None:
+        named, more = ", ".join(recipients[:_MOST_NAMED]), len(recipients) - _MOST_NAMED
+        for_whom = f"[to {named} and {more} more]" if more > 0 else f"[to {named}]"
+        item["subject"] = f"{for_whom} {content.subject}"[:_MAX_SUBJECT_CHARACTERS]
+    if shape.configured_headers is not None:
+        added = unsubscribe.unsubscribe_headers(
+            shape.configured_headers,
+            kind=email.kind,
+            email_id=email.email_id,
+            recipients=recipients,
+            own=content.headers,
+        )
+        if added:
+            item["headers"] = dict(sorted({**content.headers, **added}.items()))
+    return item
+
+
 def _attachment_1(attachment: Attachment) -> dict[str, str]:
     item = {"filename": attachment.filename, "content": base64.b64encode(attachment.content).decode()}
     if attachment.content_type:
@@ -97,4 +141,4 @@ def _attachment_1(attachment: Attachment) -> dict[str, str]:
     return item
 
 
-_SERIALIZERS: dict[int, Callable[[OutgoingEmail, SendShape], dict[str, object]]] = {1: _version_1}
+_SERIALIZERS: dict[int, Callable[[OutgoingEmail, SendShape], dict[str, object]]] = {1: _version_1, 2: _version_2}

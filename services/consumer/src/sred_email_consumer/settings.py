@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_settings import NoDecode
 
+from sred_email_consumer.unsubscribe import parse_unsubscribe
 from sred_email_core.settings import (
     Listen,
     ListenAddress,
@@ -28,6 +30,10 @@ def _check_key(value: object) -> object:
     if not re.fullmatch(r"[\x21-\x7e]+", value.strip()):
         raise ValueError("must be one line of printable ASCII")
     return value.strip()
+
+
+def _parse_unsubscribe(value: object) -> object:
+    return parse_unsubscribe(value) if isinstance(value, str) else value
 
 
 Address = Annotated[str, Field(pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", max_length=254)]
@@ -55,6 +61,9 @@ class ConsumerSettings(ServiceSettings):
     low_share: float = Field(default=0.1, ge=0, le=1, description="of the places sent, over all replicas")
     max_deliveries: int = Field(default=5, ge=1, le=1000, description="owners that died while working on one entry")
     redirect_all_to: Address | None = Field(default=None, description="staging: every email goes to this address")
+    unsubscribe_url: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_parse_unsubscribe)] = Field(
+        default=None, description="https:// URL and mailto: address by which people get rid of some kinds"
+    )
     consumer_grpc_listen: Listen = ListenAddress("0.0.0.0", 50052)  # noqa: S104 - a container's port
     consumer_http_listen: Listen = ListenAddress("0.0.0.0", 8081)  # noqa: S104 - a container's port
 
