@@ -46,7 +46,7 @@ MOST_EMAILS = 12
 
 _consumers = st.integers(0, 1)
 _moments = st.sampled_from(list(Moment))
-_kinds = st.sampled_from(["plain", "plain", "low", "expiring", "attached"])
+_kinds = st.sampled_from(["plain", "plain", "low", "expiring", "attached", "soon", "later"])
 _failures = st.lists(st.tuples(st.sampled_from(list(FAILURES)), st.integers(1, 3)), min_size=1, max_size=3)
 _which = st.integers(0, 99)
 _steps = st.integers(1, 9)

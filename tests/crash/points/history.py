@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from crash.points.checks import AtRest, check_at_rest
 from crash.points.failures import FAILURES, REFUSALS, UNKNOWN
+from crash.points.situations import in_hours, soon
 from crash.points.system import System
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
@@ -295,6 +296,8 @@ def _request(kind: str, subject: str) -> SendEmailRequest:
         return email_request(subject, kind=email_pb2.EMAIL_KIND_PASSWORD_RESET)
     if kind == "attached":
         return email_request(subject, attachments=[email_pb2.Attachment(filename="a.txt", content=b"a")])
+    if kind in {"soon", "later"}:
+        return email_request(subject, send_at=soon() if kind == "soon" else in_hours())
     return email_request(subject, priority=email_pb2.PRIORITY_LOW if kind == "low" else email_pb2.PRIORITY_UNSPECIFIED)
 
 

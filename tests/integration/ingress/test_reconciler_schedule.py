@@ -4,10 +4,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from integration.ingress.recovery_world import RecoveryWorld
+from integration.ingress.recovery_world import AFTER, RecoveryWorld
 from prometheus_client import CollectorRegistry
 
+from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.recovery import schedule as schedule_module
+from sred_email_ingress.recovery.composition import build_reconciler
 from sred_email_ingress.recovery.passes import Mended
 
 SEVERAL = 12
@@ -78,12 +80,57 @@ async def test_after_a_flush_what_is_due_within_the_hour_is_put_back_with_its_ti
     assert await recovery.on_streams() == []
 
 
-async def test_a_lost_place_of_what_is_due_soon_is_mended(recovery: RecoveryWorld) -> None:
-    (email_id,) = await schedule(recovery, minutes=5)
+@pytest.mark.parametrize("key", ["places", "retry", "parked"])
+async def test_a_place_that_is_lost_or_not_true_is_given_again(recovery: RecoveryWorld, key: str) -> None:
+    first, email_id = await schedule(recovery, 2, minutes=5)
     await recovery.round()
-    await recovery.redis.delete(recovery.keys.retry)
-    assert await recovery.round() == {Mended.PUBLISHED: 1}
-    assert 4 * 60 < (await waiting(recovery))[email_id] <= 5 * 60
+    await recovery.redis.delete(getattr(recovery.keys, key))
+    for _ in range(2):
+        assert Mended.PUBLISHED not in await recovery.round()
+    assert sorted(await waiting(recovery)) == [first, email_id]
+    assert await recovery.redis.hlen(recovery.keys.parked) == 2
+    assert {await recovery.place(first), await recovery.place(email_id)} == {"retry:2"}
+    assert recovery.metric("inconsistent") == 0
+
+
+async def test_what_is_overdue_goes_to_its_stream(recovery: RecoveryWorld) -> None:
+    ids = await schedule(recovery, 2, hours=3)
+    await recovery.round()
+    await come_nearer(recovery, *ids, ahead="-1 minute")
+    await recovery.round()
+    assert await recovery.on_streams() == ids
+
+
+async def test_an_email_in_a_send_is_left_to_whoever_looks_after_sends(recovery: RecoveryWorld) -> None:
+    first, second = await recovery.send_of_two()
+    for email_id in (first, second):
+        await recovery.log.change(email_id, "send_at = now() - interval '1 minute'")
+    before = await recovery.queue.snapshot()
+    assert await recovery.round() == {}
+    assert await recovery.queue.snapshot() == before
+
+
+async def test_while_the_queue_is_nearly_full_only_what_is_due_comes_and_then_nothing(recovery: RecoveryWorld) -> None:
+    pressure = 0.96
+    reconciler = build_reconciler(
+        recovery.pool,
+        recovery.queue.runner,
+        recovery.keys,
+        IngressMetrics(CollectorRegistry()),
+        interval=timedelta(seconds=10),
+        after=AFTER,
+        pressure=lambda: pressure,
+    )
+    await reconciler.run_once()
+    due, soon = (*await schedule(recovery, seconds=10), *await schedule(recovery, minutes=30))
+    await reconciler.run_once()
+    assert await waiting(recovery) == {}
+    pressure = 0.8
+    await reconciler.run_once()
+    assert list(await waiting(recovery)) == [due]
+    pressure = 0.5
+    await reconciler.run_once()
+    assert sorted(await waiting(recovery)) == sorted([due, soon])
 
 
 async def test_another_replica_goes_on_where_one_died_and_both_at_once_publish_once(recovery: RecoveryWorld) -> None:
@@ -116,14 +163,16 @@ async def test_many_that_are_due_together_are_published_a_bounded_number_at_a_ti
     assert sorted(await waiting(recovery)) == ids
 
 
-async def test_an_email_that_was_accepted_slowly_is_found_behind_others(recovery: RecoveryWorld) -> None:
+async def test_an_email_that_its_ingress_did_not_live_to_publish_is_found_behind_others(
+    recovery: RecoveryWorld,
+) -> None:
     (first,) = await schedule(recovery, minutes=59.5)
     await recovery.round()
     assert list(await waiting(recovery)) == [first]
-    (slow,) = await schedule(recovery, minutes=58.6)
-    await recovery.log.change(slow, "updated_at = now()")  # too new to be looked at as a lost one
+    (lost,) = await schedule(recovery, minutes=5)
+    await recovery.log.change(lost, "updated_at = now()")  # too new to be looked at as a lost one
     assert await recovery.round() == {}
-    assert sorted(await waiting(recovery)) == sorted([first, slow])
+    assert sorted(await waiting(recovery)) == sorted([first, lost])
 
 
 async def test_a_step_that_failed_goes_on_from_where_it_was(recovery: RecoveryWorld) -> None:

@@ -58,6 +58,7 @@ async def run(settings: IngressSettings) -> None:
             metrics,
             interval=settings.reconcile_interval,
             after=settings.reconcile_after,
+            pressure=lambda: parts.backpressure.pressure,
         )
         servicer = grpc_health.HealthServicer()
         health = HealthWatch(

@@ -1,5 +1,6 @@
 """Builds the reconciler."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +32,7 @@ from sred_email_ingress.recovery.schedule import SchedulePass
 _LEAST_IDLE = timedelta(seconds=60)
 
 
-def build_reconciler(
+def build_reconciler(  # noqa: PLR0913 - a composition root names each
     pool: "asyncpg.Pool[Any]",
     runner: ScriptRunner,
     keys: QueueKeys,
@@ -39,6 +40,7 @@ def build_reconciler(
     *,
     interval: timedelta,
     after: timedelta,
+    pressure: Callable[[], float] = lambda: 0.0,
 ) -> Reconciler:
     """The reconciler, and everything it stands on.
 
@@ -49,17 +51,14 @@ def build_reconciler(
         metrics: Where to count.
         interval: Between rounds.
         after: How long what changed is left to whoever changed it.
+        pressure: How full the queue is, 1 at its limit.
     """
     log, letter_log = RecoveryLog(pool), RecoveryLetterLog(pool)
     queue, dlq, scripts = RecoveryScripts(runner, keys), LetterScripts(runner, keys), QueueScripts(runner, keys)
     schedule = ScheduleLog(pool)
     emails = EmailPass(log, queue, scripts)
-    passes: list[Pass] = [
-        PlacePass(log, queue),
-        LeftoverPass(queue),
-        emails,
-        SchedulePass(schedule, log, queue, scripts),
-    ]
+    scheduled = SchedulePass(schedule, log, queue, scripts, pressure=pressure)
+    passes: list[Pass] = [PlacePass(log, queue), LeftoverPass(queue), emails, scheduled]
     rounds = RecoveryRounds(
         ExpiryStep(log, scripts),
         PauseCopy(PauseLog(pool), DispatchScripts(runner, keys)),

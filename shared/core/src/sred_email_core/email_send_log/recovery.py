@@ -27,9 +27,6 @@ LOAD_EMAILS = 100
 
 _NO_LIMIT = 1 << 62
 
-_MUST_HAVE_A_PLACE = SCHEDULED_IN_REDIS - timedelta(minutes=10)
-"""Scheduled emails get their place some rounds after they may have one, when many are due at the same time."""
-
 
 @dataclass(frozen=True, slots=True)
 class OpenPage:
@@ -82,7 +79,7 @@ class RecoveryLog:
             older_than: Those that changed since then are left to whoever changed them.
             size: The most to look at.
         """
-        rows = await self._fetch("find_open", after, until, older_than, size, _MUST_HAVE_A_PLACE)
+        rows = await self._fetch("find_open", after, until, older_than, size)
         emails = [OpenEmail(row["id"], row["first_of_open_send"] or "") for row in rows if row["settled"]]
         return OpenPage(emails, uuid.UUID(rows[-1]["id"]) if len(rows) == size else None)
 

@@ -28,28 +28,22 @@ class ScheduleLog:
     Every method raises LogUnavailableError when PostgreSQL does not answer.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", *, ahead: timedelta = SCHEDULED_IN_REDIS) -> None:
-        """Prepare.
-
-        Args:
-            pool: Of connections.
-            ahead: How long before its time an email comes into Redis.
-        """
+    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
-        self._ahead = ahead
 
-    async def due(self, *, after: ScheduledEmail, size: int) -> list[ScheduledEmail]:
-        """Scheduled emails whose time comes within ``ahead``, soonest first.
+    async def due(
+        self, *, within: timedelta = SCHEDULED_IN_REDIS, after: ScheduledEmail = NONE_YET, size: int
+    ) -> list[ScheduledEmail]:
+        """Open emails whose scheduled time has come, or comes within a while, soonest first.
 
         Args:
+            within: That while.
             after: The last one seen.
             size: The most to look at.
         """
-        rows = await postgres.run(
-            lambda: self._pool.fetch(query("find_due"), after.send_at, after.id, self._ahead, size)
-        )
+        rows = await postgres.run(lambda: self._pool.fetch(query("find_due"), after.send_at, after.id, within, size))
         return [ScheduledEmail(row["send_at"], uuid.UUID(str(row["id"]))) for row in rows]
 
     async def count(self) -> int:
-        """How many are scheduled for later than that: PostgreSQL alone knows of them."""
-        return int(await postgres.run(lambda: self._pool.fetchval(query("count_scheduled"), self._ahead)))
+        """How many are scheduled for later than ``SCHEDULED_IN_REDIS`` ahead: PostgreSQL alone knows of them."""
+        return int(await postgres.run(lambda: self._pool.fetchval(query("count_scheduled"), SCHEDULED_IN_REDIS)))
