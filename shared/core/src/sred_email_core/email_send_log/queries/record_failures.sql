@@ -99,6 +99,8 @@ recorded AS (
     FROM changed
     WHERE counted OR action NOT IN ('RETRY', 'RELEASE') -- one that is put off again and again is told once
        OR error IS DISTINCT FROM (SELECT l.last_error FROM emails l WHERE l.id = changed.id)
+       OR status IS DISTINCT FROM (SELECT v.status FROM email_events v WHERE v.email_id = changed.id
+                                   ORDER BY v.sequence DESC LIMIT 1) -- after a replay, or a claim that was undone
 )
 SELECT h.id AS send_id, h.action, m.email_id, b.id AS dead_letter_id
 FROM held h

@@ -2,7 +2,8 @@
 --   $1 send_ids text[]   $2 fences bigint[]
 --
 -- Only the claim with the send's present fence is undone. A send that has begun nothing is dissolved, its key kept for
--- the next one; one that had begun requests before stays open, free, to be repeated.
+-- the next one; one that had begun requests before stays open, free, to be repeated. An event is written where the email
+-- is not in the state that the last one told of; SENDING, which the claim made it, is no event.
 WITH asked AS (
     SELECT * FROM unnest($1::text[], $2::bigint[]) AS a (send_id, fence)
 ),
@@ -44,5 +45,13 @@ freed AS (
     SET status = CASE WHEN h.requests_begun > 1 OR e.attempts > 0 THEN 'RETRYING' ELSE 'QUEUED' END, updated_at = now()
     FROM held h, email_send_members m
     WHERE m.send_id = h.id AND e.id = m.email_id AND e.status = 'SENDING'
+    RETURNING e.id, e.status, e.attempts
+),
+recorded AS (
+    INSERT INTO email_events (email_id, what, status, attempt)
+    SELECT id, 'HANDED_BACK', status, attempts
+    FROM freed
+    WHERE status IS DISTINCT FROM (SELECT v.status FROM email_events v WHERE v.email_id = freed.id
+                                   ORDER BY v.sequence DESC LIMIT 1)
 )
 SELECT id FROM held
