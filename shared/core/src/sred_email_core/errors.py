@@ -8,6 +8,7 @@
     │   ├── IdempotencyKeyReusedError  the key belongs to an email with other content
     │   ├── UnstorableError            the log can't hold it
     │   ├── EmailNotFoundError         no such email
+    │   ├── EventsGoneError            the events after a resume_token are not kept any more
     │   └── NotCancellableError        it is being sent, may have been accepted, or has ended
     ├── RetryLaterError                the request is fine; repeat it, with the same key, after a while
     │   ├── LogUnavailableError        PostgreSQL does not answer
@@ -77,6 +78,13 @@ class UnstorableError(RequestRefusedError):
 
 class EmailNotFoundError(RequestRefusedError):
     """There is no email with this id or key."""
+
+
+class EventsGoneError(RequestRefusedError):
+    """Events after this position may have been pruned, or it is another database's: a watch can't go on from there."""
+
+    def __init__(self) -> None:
+        super().__init__("the resume_token is older than the events kept: watch without one, and read the state anew")
 
 
 class CancelObstacle(StrEnum):
