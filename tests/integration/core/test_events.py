@@ -52,7 +52,7 @@ async def accept_in(connection: "PoolConnectionProxy[Any]", email_id: uuid.UUID)
     )
 
 
-async def test_what_commits_out_of_order_is_told_once_and_nothing_is_missed(
+async def test_hazard_26_what_commits_out_of_order_is_told_once_and_nothing_is_missed(
     world_of_log: LogWorld, events: EventLog
 ) -> None:
     start = (await events.begin([])).position
@@ -70,7 +70,7 @@ async def test_what_commits_out_of_order_is_told_once_and_nothing_is_missed(
     assert [event.email_id for event in again] == [younger]
 
 
-async def test_events_of_one_email_come_in_the_order_of_its_changes_though_an_older_transaction_changed_it_last(
+async def test_hazard_26_events_of_one_email_come_in_the_order_of_its_changes_whoever_commits_last(
     world_of_log: LogWorld, events: EventLog
 ) -> None:
     (email_id,) = await world_of_log.accept()

@@ -9,11 +9,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import dispatch_service_pb2 as pb
 from sred.email.v1 import dispatch_service_pb2_grpc, email_pb2
+from sred_email_core.email_send_log.events import EventRecord
 from sred_email_core.email_send_log.records import EmailRecord
 from sred_email_core.error_status import status_of
 from sred_email_core.errors import EmailDispatchError, FieldViolation, InvalidRequestError
-from sred_email_ingress.cancellation import EmailCancellation
-from sred_email_ingress.dispatch import Acceptance, RedisStreamEmailDispatchService
+from sred_email_ingress.composition import IngressParts
+from sred_email_ingress.dispatch import Acceptance
 from sred_email_ingress.in_order import in_order
 
 MAX_BATCH = 1000
@@ -25,9 +26,10 @@ MAX_UNANSWERED = 200
 class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServicer):
     """Serves EmailDispatchService; RPCs that are not here answer UNIMPLEMENTED."""
 
-    def __init__(self, dispatch: RedisStreamEmailDispatchService, cancellation: EmailCancellation) -> None:
-        self._dispatch = dispatch
-        self._cancellation = cancellation
+    def __init__(self, parts: IngressParts) -> None:
+        self._dispatch = parts.dispatch
+        self._cancellation = parts.cancellation
+        self._watch = parts.watch
 
     async def SendEmail(  # noqa: N802 - named by the contract
         self,
@@ -87,6 +89,17 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
         """Cancel one email."""
         return pb.CancelEmailResponse(email=_email(await self._cancellation.cancel(request.email_id)))
 
+    async def WatchEmails(  # noqa: N802 - named by the contract
+        self,
+        request: pb.WatchEmailsRequest,
+        context: grpc.aio.ServicerContext[pb.WatchEmailsRequest, pb.WatchEmailsResponse],
+    ) -> AsyncIterator[pb.WatchEmailsResponse]:
+        """What happens to emails, until the caller hangs up."""
+        async with aclosing(await self._watch.begin(request.email_ids, request.resume_token)) as events:
+            await context.send_initial_metadata(())  # the caller may know that nothing is missed from here on
+            async for event, resume_token in events:
+                yield pb.WatchEmailsResponse(event=_event(event), resume_token=resume_token)
+
 
 def _response(acceptance: Acceptance) -> pb.SendEmailResponse:
     return pb.SendEmailResponse(
@@ -123,6 +136,18 @@ def _email(record: EmailRecord) -> email_pb2.Email:
         sent_at=_timestamp(record.sent_at),
         updated_at=_timestamp(record.updated_at),
         next_attempt_at=_timestamp(record.next_attempt_at),
+    )
+
+
+def _event(event: EventRecord) -> email_pb2.EmailEvent:
+    return email_pb2.EmailEvent(
+        email_id=str(event.email_id),
+        status=email_pb2.EmailStatus.Value(f"EMAIL_STATUS_{event.status}"),
+        delivery=email_pb2.DeliveryState.Value(f"DELIVERY_STATE_{event.delivery or 'UNSPECIFIED'}"),
+        at=_timestamp(event.at),
+        attempt=event.attempt,
+        reason=event.reason or "",
+        provider_message_id=event.provider_message_id or "",
     )
 
 

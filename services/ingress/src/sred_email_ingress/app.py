@@ -78,7 +78,7 @@ async def run(settings: IngressSettings) -> None:
             running_grpc_server(
                 settings.ingress_grpc_listen,
                 lambda server: dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(
-                    EmailDispatchServicer(parts.dispatch, parts.cancellation), server
+                    EmailDispatchServicer(parts), server
                 ),
                 service_names=[SERVICE],
                 health=servicer,

@@ -8,6 +8,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
+from sred_email_core.email_send_log.events import EventLog
 from sred_email_core.queue.capacity import QueueCapacity
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -20,9 +21,12 @@ from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
 from sred_email_ingress.senders import SenderPolicy
 from sred_email_ingress.settings import IngressSettings
+from sred_email_ingress.watching import EmailWatch
 
 REDIS_PATIENCE = timedelta(milliseconds=250)
 """How long a call waits for Redis: the email is safe in the log, and its caller should not feel a queue that hangs."""
+WATCH_INTERVAL = timedelta(milliseconds=200)
+"""Between looks for events while somebody watches: how late they are told at the most, when nothing holds them up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,13 @@ class IngressParts:
     dispatch: RedisStreamEmailDispatchService
     cancellation: EmailCancellation
     backpressure: Backpressure
+    watch: EmailWatch
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
         await self.dispatch.drain()
         await self.cancellation.drain()
+        await self.watch.close()
 
 
 def compose(
@@ -81,4 +87,9 @@ def compose(
         ExpiryPolicy(settings.default_expiry),
         backpressure,
     )
-    return IngressParts(dispatch, EmailCancellation(acceptance_log, scripts, metrics, patience=patience), backpressure)
+    return IngressParts(
+        dispatch=dispatch,
+        cancellation=EmailCancellation(acceptance_log, scripts, metrics, patience=patience),
+        backpressure=backpressure,
+        watch=EmailWatch(EventLog(connections.pool), interval=WATCH_INTERVAL),
+    )

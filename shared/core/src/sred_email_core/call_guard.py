@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, cast
 
@@ -25,6 +26,9 @@ from sred_email_core.lifecycle import StopEvent, wait_for
 log = structlog.get_logger(__name__)
 
 _LAST_ANSWERS_S = 0.1
+_STALLED = timedelta(seconds=1)
+"""At the stop, for callers of streams to take what is on its way to them: who does not read must not hold it up."""
+_END: Any = object()
 
 
 class _Unparseable:
@@ -51,19 +55,27 @@ class CallGuard:
         self._stop = stop or StopEvent()
         self._most_calls = most_calls
         self._in_progress = 0
+        self._telling = 0
         self._draining = False
         self._refusal: Any = grpc.stream_unary_rpc_method_handler(self._refuse)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._silent = asyncio.Event()
+        self._silent.set()
 
     def guarded(self, server: grpc.aio.Server) -> "GuardedServer":
         """The server, as services are to be registered with it."""
         return GuardedServer(server, self)
 
     async def drain(self, grace: timedelta) -> None:
-        """Refuse new calls, and wait until none is in progress; at most ``grace``, since the stop if there was one."""
+        """Refuse new calls, and wait until none is in progress; at most ``grace``, since the stop if there was one.
+
+        Calls that are asked once and answered with a stream end by themselves at the stop, with UNAVAILABLE; one whose
+        caller does not read its answers is not waited for.
+        """
         self._draining = True
         await wait_for(self._idle, self._stop.left_of(grace).total_seconds())
+        await wait_for(self._silent, min(_STALLED, self._stop.left_of(grace)).total_seconds())
         await asyncio.sleep(_LAST_ANSWERS_S)  # what was answered is on its way
 
     def wrap(self, method: str, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
@@ -74,13 +86,13 @@ class CallGuard:
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(method, handler.stream_stream, self._until_stop),
+                self._stream(method, handler.stream_stream, self._requests),
                 _parser(handler),
                 handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream, _readable),
+                self._stream(method, self._ending_at_stop(handler.unary_stream), _readable, telling=True),
                 _parser(handler),
                 handler.response_serializer,
             )
@@ -105,11 +117,13 @@ class CallGuard:
         method: str,
         behaviour: Callable[[Any, Any], AsyncIterator[Message]],
         read: Callable[[Any, str], Any],
+        *,
+        telling: bool = False,
     ) -> Callable[..., Any]:
-        """Guard what answers with a stream, whether it is asked once or by a stream, too."""
+        """Guard what answers with a stream, whether it is asked once (``telling``) or by a stream, too."""
 
         async def call(asked: Any, context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
-            self._begin()
+            self._begin(telling=telling)
             try:
                 self._check()
                 async for response in behaviour(read(asked, method), context):
@@ -117,12 +131,27 @@ class CallGuard:
             except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
                 await _end_with(e, method, context)
             finally:
-                self._end()
+                self._end(telling=telling)
 
         return call
 
-    async def _until_stop(self, requests: AsyncIterator[Any], method: str) -> AsyncIterator[Message]:
-        """The requests of a stream, until the process is asked to stop.
+    async def _requests(self, requests: AsyncIterator[Any], method: str) -> AsyncIterator[Message]:
+        async with aclosing(self._until_stop(requests)) as until_stop:
+            async for request in until_stop:
+                yield _readable(request, method)
+
+    def _ending_at_stop(
+        self, behaviour: Callable[[Any, Any], AsyncGenerator[Message]]
+    ) -> Callable[[Any, Any], AsyncIterator[Message]]:
+        async def answers(request: Any, context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
+            async with aclosing(behaviour(request, context)) as all_, aclosing(self._until_stop(all_)) as until_stop:
+                async for response in until_stop:
+                    yield response
+
+        return answers
+
+    async def _until_stop(self, items: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+        """What a stream brings, in either direction, until the process is asked to stop.
 
         Raises:
             StoppingServerError: It was.
@@ -131,18 +160,18 @@ class CallGuard:
         following: asyncio.Future[Any] | None = None
         try:
             while True:
-                following = asyncio.ensure_future(anext(requests, None))
+                following = asyncio.ensure_future(anext(items, _END))
                 await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 if not following.done():
                     raise StoppingServerError("this server is stopping: go on with the stream on another")
-                request = following.result()
-                if request is None:
+                item = following.result()
+                if item is _END:
                     return
-                yield _readable(request, method)
+                yield item
         finally:
             stopped.cancel()
-            if following is not None:
-                following.cancel()
+            if following is not None and following.cancel():
+                await asyncio.wait([following])  # it may hold what is to be closed next
 
     def choose(self, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
         """The handler, or one that refuses, if it would refuse anyhow: without having read the request."""
@@ -152,13 +181,21 @@ class CallGuard:
     async def _refuse(self, _: object, context: Any) -> None:  # noqa: ANN401 - any RPC's
         await context.abort_with_status(_too_many_status())
 
-    def _begin(self) -> None:
+    def _begin(self, *, telling: bool = False) -> None:
         self._in_progress += 1
-        self._idle.clear()
+        if telling:
+            self._telling += 1
+            self._silent.clear()
+        else:
+            self._idle.clear()
 
-    def _end(self) -> None:
+    def _end(self, *, telling: bool = False) -> None:
         self._in_progress -= 1
-        if self._in_progress == 0:
+        if telling:
+            self._telling -= 1
+            if self._telling == 0:
+                self._silent.set()
+        elif self._in_progress == self._telling:
             self._idle.set()
 
     def _check(self) -> None:

@@ -65,7 +65,7 @@ class WatchStart:
 
     Attributes:
         position: From where to read.
-        states: The present state of each email that was named and exists, told as an event.
+        states: The present state of each email that was named and exists, told as an event, in the order of the names.
         shown: Sequence of the last event that is in the state of each.
     """
 
@@ -109,9 +109,10 @@ class EventLog:
         rows = await self._fetch("begin_watch", list(email_ids))
         position = Position(rows[0]["settled"], _NO_SEQUENCE)
         found = [row for row in rows if row["id"] is not None]
+        states = {row["id"]: _state(row, position) for row in found}
         return WatchStart(
             position,
-            {row["id"]: _state(row, position) for row in found},
+            {i: states[i] for i in email_ids if i in states},
             {row["id"]: row["sequence"] or _NO_SEQUENCE for row in found},
         )
 

@@ -401,11 +401,11 @@ class ListEmailsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
-    """With this address among the recipients. Empty: any."""
+    """With this address in `to`: `a@b.c` or `Name <a@b.c>`, of which the address counts. Empty: any."""
     kind: _email_pb2.EmailKind.ValueType
     """Of this kind. Unset: of any."""
     page_size: _builtins.int
-    """At most so many, up to 1,000 (more counts as 1,000). 0: 100."""
+    """At most so many, up to 500 (more counts as 500). 0: 50. It may change from page to page."""
     page_token: _builtins.str
     """next_page_token of the page before, with the same filters. Empty: the first page."""
     @_builtins.property
@@ -525,7 +525,7 @@ class WatchEmailsRequest(_message.Message):
     """Continue after the event that this token came with. Empty: from the present."""
     @_builtins.property
     def email_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of emails, UUIDs as text. Empty: all emails."""
+        """Ids of emails, UUIDs as text; at most 1,000. Empty: all emails."""
 
     def __init__(
         self,

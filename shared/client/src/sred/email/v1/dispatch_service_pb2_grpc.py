@@ -130,7 +130,8 @@ class EmailDispatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEmails(self, request, context):
-        """Lists emails, the newest first.
+        """Lists emails, the newest first. Pages stay right while emails arrive: none is listed twice or left out; newer ones
+        are on a new first page.
 
         Errors:
         INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
@@ -154,12 +155,17 @@ class EmailDispatchServiceServicer:
 
     def WatchEmails(self, request, context):
         """Tells what happens to emails, until the caller hangs up. Without a token: for named emails first their present
-        state, then what happens; for all, what happens from now. In order for each email, at least once: repeats are
-        allowed, gaps are not.
+        state, then what happens; for all, what happens from now: from when the response headers have come. In order for
+        each email, at least once: repeats are allowed, gaps are not. SENDING is a state but no event. Whoever reads slowly
+        loses nothing.
+
+        It ends with UNAVAILABLE when the server stops or PostgreSQL is away: watch again with the last token.
 
         Errors:
-        INVALID_ARGUMENT: an email_id that is no UUID, or a resume_token that is not one of this service.
+        INVALID_ARGUMENT: an email_id that is no UUID, more than 1,000 of them, or a resume_token that is not one of this
+        service.
         NOT_FOUND: one of the named emails does not exist.
+        RESOURCE_EXHAUSTED with RetryInfo: too many calls watch emails here.
         OUT_OF_RANGE: the token is older than the events kept (at least 24 h); watch without one and read the state anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

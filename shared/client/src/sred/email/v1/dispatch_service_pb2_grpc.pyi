@@ -68,7 +68,8 @@ class EmailDispatchServiceStub:
       NOT_FOUND: no such email, or it ended longer ago than the retention.
     """
     ListEmails: _grpc.UnaryUnaryMultiCallable[_dispatch_service_pb2.ListEmailsRequest, _dispatch_service_pb2.ListEmailsResponse]
-    """Lists emails, the newest first.
+    """Lists emails, the newest first. Pages stay right while emails arrive: none is listed twice or left out; newer ones
+    are on a new first page.
 
     Errors:
       INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
@@ -84,12 +85,17 @@ class EmailDispatchServiceStub:
     """
     WatchEmails: _grpc.UnaryStreamMultiCallable[_dispatch_service_pb2.WatchEmailsRequest, _dispatch_service_pb2.WatchEmailsResponse]
     """Tells what happens to emails, until the caller hangs up. Without a token: for named emails first their present
-    state, then what happens; for all, what happens from now. In order for each email, at least once: repeats are
-    allowed, gaps are not.
+    state, then what happens; for all, what happens from now: from when the response headers have come. In order for
+    each email, at least once: repeats are allowed, gaps are not. SENDING is a state but no event. Whoever reads slowly
+    loses nothing.
+
+    It ends with UNAVAILABLE when the server stops or PostgreSQL is away: watch again with the last token.
 
     Errors:
-      INVALID_ARGUMENT: an email_id that is no UUID, or a resume_token that is not one of this service.
+      INVALID_ARGUMENT: an email_id that is no UUID, more than 1,000 of them, or a resume_token that is not one of this
+      service.
       NOT_FOUND: one of the named emails does not exist.
+      RESOURCE_EXHAUSTED with RetryInfo: too many calls watch emails here.
       OUT_OF_RANGE: the token is older than the events kept (at least 24 h); watch without one and read the state anew.
     """
 
@@ -133,7 +139,8 @@ class EmailDispatchServiceAsyncStub(EmailDispatchServiceStub):
       NOT_FOUND: no such email, or it ended longer ago than the retention.
     """
     ListEmails: _aio.UnaryUnaryMultiCallable[_dispatch_service_pb2.ListEmailsRequest, _dispatch_service_pb2.ListEmailsResponse]  # type: ignore[assignment]
-    """Lists emails, the newest first.
+    """Lists emails, the newest first. Pages stay right while emails arrive: none is listed twice or left out; newer ones
+    are on a new first page.
 
     Errors:
       INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
@@ -149,12 +156,17 @@ class EmailDispatchServiceAsyncStub(EmailDispatchServiceStub):
     """
     WatchEmails: _aio.UnaryStreamMultiCallable[_dispatch_service_pb2.WatchEmailsRequest, _dispatch_service_pb2.WatchEmailsResponse]  # type: ignore[assignment]
     """Tells what happens to emails, until the caller hangs up. Without a token: for named emails first their present
-    state, then what happens; for all, what happens from now. In order for each email, at least once: repeats are
-    allowed, gaps are not.
+    state, then what happens; for all, what happens from now: from when the response headers have come. In order for
+    each email, at least once: repeats are allowed, gaps are not. SENDING is a state but no event. Whoever reads slowly
+    loses nothing.
+
+    It ends with UNAVAILABLE when the server stops or PostgreSQL is away: watch again with the last token.
 
     Errors:
-      INVALID_ARGUMENT: an email_id that is no UUID, or a resume_token that is not one of this service.
+      INVALID_ARGUMENT: an email_id that is no UUID, more than 1,000 of them, or a resume_token that is not one of this
+      service.
       NOT_FOUND: one of the named emails does not exist.
+      RESOURCE_EXHAUSTED with RetryInfo: too many calls watch emails here.
       OUT_OF_RANGE: the token is older than the events kept (at least 24 h); watch without one and read the state anew.
     """
 
@@ -220,7 +232,8 @@ class EmailDispatchServiceServicer:
         request: _dispatch_service_pb2.ListEmailsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dispatch_service_pb2.ListEmailsResponse, _abc.Awaitable[_dispatch_service_pb2.ListEmailsResponse]]:
-        """Lists emails, the newest first.
+        """Lists emails, the newest first. Pages stay right while emails arrive: none is listed twice or left out; newer ones
+        are on a new first page.
 
         Errors:
           INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
@@ -246,12 +259,17 @@ class EmailDispatchServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_dispatch_service_pb2.WatchEmailsResponse], _abc.AsyncIterator[_dispatch_service_pb2.WatchEmailsResponse]]:
         """Tells what happens to emails, until the caller hangs up. Without a token: for named emails first their present
-        state, then what happens; for all, what happens from now. In order for each email, at least once: repeats are
-        allowed, gaps are not.
+        state, then what happens; for all, what happens from now: from when the response headers have come. In order for
+        each email, at least once: repeats are allowed, gaps are not. SENDING is a state but no event. Whoever reads slowly
+        loses nothing.
+
+        It ends with UNAVAILABLE when the server stops or PostgreSQL is away: watch again with the last token.
 
         Errors:
-          INVALID_ARGUMENT: an email_id that is no UUID, or a resume_token that is not one of this service.
+          INVALID_ARGUMENT: an email_id that is no UUID, more than 1,000 of them, or a resume_token that is not one of this
+          service.
           NOT_FOUND: one of the named emails does not exist.
+          RESOURCE_EXHAUSTED with RetryInfo: too many calls watch emails here.
           OUT_OF_RANGE: the token is older than the events kept (at least 24 h); watch without one and read the state anew.
         """
 

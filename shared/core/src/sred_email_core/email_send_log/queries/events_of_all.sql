@@ -28,11 +28,17 @@ touched AS MATERIALIZED (
     JOIN email_events e ON e.transaction_id >= $1::bigint::text::xid8 AND e.transaction_id < b.until
 ),
 placed AS (
-    SELECT e.*, max(CASE WHEN e.transaction_id < b.next THEN e.transaction_id::text::bigint ELSE 0 END)
-                    OVER (PARTITION BY e.email_id ORDER BY e.sequence) AS place
+    SELECT p.*
     FROM bounds b
     CROSS JOIN touched t
-    JOIN email_events e ON e.email_id = t.email_id
+    -- OFFSET 0: each email's by its index, whatever the statistics say of how many were touched.
+    CROSS JOIN LATERAL (
+        SELECT e.*, max(CASE WHEN e.transaction_id < b.next THEN e.transaction_id::text::bigint ELSE 0 END)
+                        OVER (ORDER BY e.sequence) AS place
+        FROM email_events e
+        WHERE e.email_id = t.email_id
+        OFFSET 0
+    ) p
 ),
 page AS (
     SELECT p.place, p.sequence, p.email_id, p.what, p.status, p.delivery, p.at, p.attempt, p.reason, p.provider_message_id

@@ -8,10 +8,16 @@ WITH now_ AS MATERIALIZED (
     FROM pg_current_snapshot() AS s
 ),
 placed AS (
-    SELECT e.*, max(CASE WHEN e.transaction_id < n.next THEN e.transaction_id::text::bigint ELSE 0 END)
-                    OVER (PARTITION BY e.email_id ORDER BY e.sequence) AS place
+    SELECT p.*
     FROM now_ n
-    JOIN email_events e ON e.email_id = ANY ($4::uuid[])
+    CROSS JOIN unnest($4::uuid[]) AS t (email_id)
+    CROSS JOIN LATERAL (
+        SELECT e.*, max(CASE WHEN e.transaction_id < n.next THEN e.transaction_id::text::bigint ELSE 0 END)
+                        OVER (ORDER BY e.sequence) AS place
+        FROM email_events e
+        WHERE e.email_id = t.email_id
+        OFFSET 0
+    ) p
 ),
 page AS (
     SELECT p.place, p.sequence, p.email_id, p.what, p.status, p.delivery, p.at, p.attempt, p.reason, p.provider_message_id
