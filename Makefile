@@ -8,9 +8,9 @@ SEED ?= 1
 WORKERS ?= logical
 BIN := .venv/bin
 UV_VERSION := 0.13.9
-PACKAGES := shared/client shared/core services/ingress services/consumer services/operator deploy/local
+PACKAGES := shared/client shared/core shared/templates services/ingress services/consumer services/operator deploy/local
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
-NAMES := client core ingress consumer operator local
+NAMES := client core templates ingress consumer operator local
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	--group pyproject.toml:dev $(PROJECTS) $(NAMES:%=--no-emit-package sred-email-%)
 

@@ -20,7 +20,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tools" / "mutations.toml"
 COPIED = ("shared", "services", "deploy", "tests", "pyproject.toml")
-SOURCES = ("shared/client", "shared/core", "services/ingress", "services/consumer", "services/operator", "deploy/local")
+SOURCES = (
+    "shared/client",
+    "shared/core",
+    "shared/templates",
+    "services/ingress",
+    "services/consumer",
+    "services/operator",
+    "deploy/local",
+)
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
