@@ -8,6 +8,7 @@ import pytest
 
 from sred_email_core.settings import load_settings
 from sred_email_ingress.settings import IngressSettings
+from sred_email_templates import Product
 
 GOOD = {
     "SRED_EMAIL_POSTGRES_DSN": "postgresql://user:pass@localhost:5432/email",
@@ -22,6 +23,12 @@ BAD_VALUES = {
     "SRED_EMAIL_RECONCILE_AFTER": ["0", "-1", "late"],
     "SRED_EMAIL_DEFAULT_FROM": ["nobody"],
     "SRED_EMAIL_ALLOWED_FROM_DOMAINS": ["localhost", "a@example.com", ","],
+    "SRED_EMAIL_PRODUCT_NAME": [" ", "a\nb", "n" * 201],
+    "SRED_EMAIL_PRODUCT_URL": ["example.com", "javascript:alert(1)"],
+    "SRED_EMAIL_PRODUCT_LOGO_URL": ["logo.png"],
+    "SRED_EMAIL_BRAND_COLOR": ["blue", "#12345", "#1d4f7c;"],
+    "SRED_EMAIL_SUPPORT_ADDRESS": ["help", "Help <help@example.com>"],
+    "SRED_EMAIL_POSTAL_ADDRESS": ["a\nb"],
     "SRED_EMAIL_INGRESS_GRPC_LISTEN": ["50051", "localhost:0"],
     "SRED_EMAIL_INGRESS_HTTP_LISTEN": ["8080", "localhost:65536"],
 }
@@ -49,6 +56,8 @@ def test_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> 
     assert (str(settings.ingress_grpc_listen), str(settings.ingress_http_listen)) == ("0.0.0.0:50051", "0.0.0.0:8080")
     assert settings.default_from is None
     assert settings.allowed_from_domains is None
+    assert settings.product == Product()
+    assert settings.templates_dir is None
 
 
 @pytest.mark.parametrize(
@@ -83,3 +92,22 @@ def test_a_bad_value_ends_the_start_with_one_line_that_does_not_show_it(
     assert line.startswith(f"{variable}: ")
     assert len(line) > len(variable) + len(": ")
     assert "BIRTHDAY" not in line
+
+
+def test_the_product_of_emails_is_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "SRED_EMAIL_PRODUCT_NAME": "Claims",
+        "SRED_EMAIL_PRODUCT_URL": "https://claims.example",
+        "SRED_EMAIL_PRODUCT_LOGO_URL": "https://claims.example/logo.png",
+        "SRED_EMAIL_BRAND_COLOR": "#aa3300",
+        "SRED_EMAIL_SUPPORT_ADDRESS": "help@claims.example",
+        "SRED_EMAIL_POSTAL_ADDRESS": "1 Main Street",
+    }
+    assert load(monkeypatch, said).product == Product(
+        name="Claims",
+        url="https://claims.example",
+        logo_url="https://claims.example/logo.png",
+        brand_color="#aa3300",
+        support_address="help@claims.example",
+        postal_address="1 Main Street",
+    )

@@ -137,9 +137,9 @@ def test_a_request_at_a_limit_is_accepted(request_: SendEmailRequest) -> None:
         (with_inline(html="<p>\0</p>"), "inline.html", "NUL"),
         (with_inline(text="\0"), "inline.text", "NUL"),
         (
-            changed(template=TemplateContent(template_id="welcome")),
-            "template",
-            "not available in this version: use inline",
+            changed(template=TemplateContent()),
+            "template.template_id",
+            "required",
         ),
         (changed(headers={"X-Thing": "a\r\nBcc: b@example.com"}), 'headers["X-Thing"]', "control character"),
         (changed(headers={"X-Thing": "a\0"}), 'headers["X-Thing"]', "control character"),

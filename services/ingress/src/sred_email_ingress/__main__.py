@@ -12,8 +12,10 @@ from sred_email_core.lifecycle import run_to_the_end
 from sred_email_core.logs import configure_logs
 from sred_email_core.settings import load_settings
 from sred_email_ingress.app import run
+from sred_email_ingress.contents import templates_of
 from sred_email_ingress.expiry import short_lifetimes
 from sred_email_ingress.settings import IngressSettings, MigrateSettings
+from sred_email_templates import BrokenTemplatesError
 
 
 def main() -> None:
@@ -40,6 +42,11 @@ def _serve() -> int:
         log.warning(
             "expiry_short", kinds=short, meaning="emails of these kinds are dropped after any outage as long as that"
         )
+    try:
+        templates_of(settings.product, settings.templates_dir)  # before anything is opened
+    except BrokenTemplatesError as e:
+        print(e, file=sys.stderr)  # noqa: T201 - as of settings: one line for each
+        return 2
     try:
         run_to_the_end(run(settings))
     except OSError as e:

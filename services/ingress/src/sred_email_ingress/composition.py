@@ -15,6 +15,7 @@ from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_ingress.backpressure import Backpressure
 from sred_email_ingress.cancellation import EmailCancellation
+from sred_email_ingress.contents import ContentComposer, templates_of
 from sred_email_ingress.dispatch import RedisStreamEmailDispatchService
 from sred_email_ingress.expiry import ExpiryPolicy
 from sred_email_ingress.metrics import IngressMetrics
@@ -68,6 +69,9 @@ def compose(
         connections: Open while the parts are in use.
         metrics: Where they count.
         patience: How long a call waits for Redis.
+
+    Raises:
+        BrokenTemplatesError: A template of the settings' folder is broken.
     """
     keys = QueueKeys(settings.redis_prefix)
     scripts = QueueScripts(connections.runner, keys)
@@ -83,7 +87,10 @@ def compose(
         acceptance_log,
         RedisEmailStreamProducer(scripts, metrics, patience=patience),
         metrics,
-        SenderPolicy(settings.default_from, settings.allowed_from_domains),
+        ContentComposer(
+            SenderPolicy(settings.default_from, settings.allowed_from_domains),
+            templates_of(settings.product, settings.templates_dir),
+        ),
         ExpiryPolicy(settings.default_expiry),
         backpressure,
     )

@@ -34,13 +34,14 @@ from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.keys import Lane
 from sred_email_ingress.addresses import parse_address
 from sred_email_ingress.backpressure import Backpressure
+from sred_email_ingress.contents import ContentComposer
 from sred_email_ingress.expiry import ExpiryPolicy, expire_at_of
 from sred_email_ingress.fingerprint import fingerprint
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
 from sred_email_ingress.schedule import schedule_objections, send_at_of
-from sred_email_ingress.senders import SenderPolicy
 from sred_email_ingress.validation import find_violations, parse_email_id
+from sred_email_ingress.violations import within_bounds
 
 log = structlog.get_logger(__name__)
 
@@ -102,14 +103,14 @@ class RedisStreamEmailDispatchService:
         acceptance_log: AcceptanceLog,
         producer: RedisEmailStreamProducer,
         metrics: IngressMetrics,
-        senders: SenderPolicy,
+        contents: ContentComposer,
         expiry: ExpiryPolicy,
         backpressure: Backpressure,
     ) -> None:
         self._log = acceptance_log
         self._producer = producer
         self._metrics = metrics
-        self._senders = senders
+        self._contents = contents
         self._expiry = expiry
         self._backpressure = backpressure
         self._in_hand = 0
@@ -218,16 +219,12 @@ class RedisStreamEmailDispatchService:
         violations = find_violations(request)
         if violations:
             raise InvalidRequestError(violations)
-        content = _content(request, request.from_address or self._senders.default_from or "")
+        content, violations = self._contents.compose(request)
         kind = email_pb2.EmailKind.Name(request.kind).removeprefix("EMAIL_KIND_")
         lane = Lane(request.priority or (Lane.HIGH if request.kind in _URGENT else Lane.NORMAL))
         send_at, expire_at, now = send_at_of(request), expire_at_of(request), datetime.now(UTC)
-        objections = [
-            self._senders.objection(content.from_address),
-            *schedule_objections(send_at, expire_at, now),
-            self._expiry.objection(expire_at, now),
-        ]
-        violations = [objection for objection in objections if objection is not None]
+        objections = [*schedule_objections(send_at, expire_at, now), self._expiry.objection(expire_at, now)]
+        violations += [objection for objection in objections if objection is not None]
         return _Offer(
             email=NewEmail(
                 id=uuid_utils.compat.uuid7(),
@@ -245,7 +242,7 @@ class RedisStreamEmailDispatchService:
             ),
             content=content,
             lane=lane,
-            objection=InvalidRequestError(violations) if violations else None,
+            objection=InvalidRequestError(within_bounds(violations)) if violations else None,
         )
 
     async def _accept_calls(self, calls: Sequence[list[_Offer]]) -> list[list[Acceptance | EmailDispatchError]]:
@@ -300,32 +297,6 @@ class RedisStreamEmailDispatchService:
 
 def _weight(offers: Sequence[_Offer]) -> int:
     return sum(len(offer.email.message) + _ROW_WEIGHT for offer in offers)
-
-
-def _content(request: SendEmailRequest, from_address: str) -> EmailContent:
-    """What is sent. Fields that are rarely used are left out: to copy what is empty costs as much as the rest."""
-    inline = request.inline
-    content = EmailContent(
-        from_address=from_address,
-        to=_mailboxes(request.to),
-        subject=inline.subject,
-        html=inline.html,
-        text=inline.text,
-        headers=request.headers or None,
-        tags=request.tags or None,
-    )
-    if request.cc or request.bcc or request.reply_to:
-        content.cc.extend(_mailboxes(request.cc))
-        content.bcc.extend(_mailboxes(request.bcc))
-        content.reply_to.extend(_mailboxes(request.reply_to))
-    if request.attachments:
-        content.attachments.extend(request.attachments)
-    return content
-
-
-def _mailboxes(addresses: Sequence[str]) -> list[str]:
-    """Addresses as any mail program reads them alike: domains in ASCII, display names quoted where they must be."""
-    return [parse_address(address).mailbox for address in addresses]
 
 
 def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedEmail | None]:

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sred_email_core.settings import PREFIX, Listen, ListenAddress, PositiveSeconds, PostgresDsn, ServiceSettings
 from sred_email_ingress.addresses import parse_address
 from sred_email_ingress.expiry import DEFAULT_EXPIRY, parse_lifetimes
+from sred_email_templates import Product
+from sred_email_templates.product import check_colour, check_line, check_support_address, check_url
 
 
 def _parse_domains(value: object) -> object:
@@ -51,10 +54,41 @@ class IngressSettings(ServiceSettings):
     default_expiry: Annotated[Mapping[str, timedelta], NoDecode, BeforeValidator(_parse_expiry)] = Field(
         default=DEFAULT_EXPIRY, description="seconds for each kind, for example PASSWORD_RESET=3600; or off"
     )
+    templates_dir: Path | None = Field(default=None, description="folder of one's own templates")
+    product_name: Annotated[str, AfterValidator(check_line)] = Field(
+        default="SREDSimplify", min_length=1, pattern=r"\S", description="as emails name the product"
+    )
+    product_url: Annotated[str, AfterValidator(check_url)] = Field(
+        default="", description="where the product's name leads; unset: nowhere"
+    )
+    product_logo_url: Annotated[str, AfterValidator(check_url)] = Field(
+        default="", description="an image, shown 32 pixels high; unset: the name in writing"
+    )
+    brand_color: Annotated[str, AfterValidator(check_colour)] = Field(
+        default="#1d4f7c", description="of buttons and links"
+    )
+    support_address: Annotated[str, AfterValidator(check_support_address)] = Field(
+        default="", description="where emails send questions; unset: none"
+    )
+    postal_address: Annotated[str, AfterValidator(check_line)] = Field(
+        default="", description="for the footer of emails, in one line; unset: none"
+    )
     max_backlog: int = Field(default=1_000_000, ge=1, description="the most emails in flight")
     max_redis_memory: float = Field(
         default=0.8, gt=0, le=1, allow_inf_nan=False, description="the most of Redis' maxmemory to use, as a share"
     )
+
+    @property
+    def product(self) -> Product:
+        """What templates say of the product."""
+        return Product(
+            name=self.product_name,
+            url=self.product_url,
+            brand_color=self.brand_color,
+            support_address=self.support_address,
+            logo_url=self.product_logo_url,
+            postal_address=self.postal_address,
+        )
 
 
 class MigrateSettings(BaseSettings):

@@ -6,7 +6,6 @@ retry of an accepted call is answered whatever has changed since.
 
 import re
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -18,6 +17,8 @@ from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.email_pb2 import Attachment, EmailKind, InlineContent, Priority
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_ingress.addresses import CONTROL_CHARACTER, InvalidAddressError, parse_address
+from sred_email_ingress.template_limits import MAX_RENDERED_BYTES, template_violations
+from sred_email_ingress.violations import within_bounds
 
 MAX_KEY_CHARACTERS = 256
 MAX_RECIPIENTS = 50
@@ -35,12 +36,6 @@ MAX_CONTENT_ID_CHARACTERS = 127
 """Source: https://resend.com/docs/dashboard/emails/embed-inline-images ("less than 128")"""
 MAX_EMAIL_BYTES = (40 << 20) - (64 << 10)
 """40 MB, less what the provider's request puts around the content."""
-
-MAX_VIOLATIONS = 50
-MAX_VIOLATION_BYTES = 3072
-"""Fields and descriptions together. They travel in gRPC trailers, base64 on top, and gRPC takes 8 kB of those; or a
-thousand times in the answer to a batch, and clients take messages of 4 MB unless they are told otherwise."""
-
 _KINDS = frozenset(EmailKind.values()) - {EmailKind.EMAIL_KIND_UNSPECIFIED}
 _PRIORITIES = frozenset(Priority.values())
 _ATOM = r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+"
@@ -74,7 +69,7 @@ def find_violations(request: SendEmailRequest) -> list[FieldViolation]:
 
     Returns:
         A violation for each bad field, in the order of the fields; empty if the request is fine. At most
-        ``MAX_VIOLATIONS``, and short enough to travel in the trailers of a call. None holds content of the request.
+        50, and short enough to travel in the trailers of a call. None holds content of the request.
     """
     found = _Violations()
     _check_for_many_unknown_fields(request, found)
@@ -114,22 +109,7 @@ class _Violations:
         self._entries.append(FieldViolation(field, description))
 
     def within_bounds(self) -> list[FieldViolation]:
-        """Leave out the later elements of long lists first, so that every bad field of the request is named."""
-        if not self._entries:
-            return []
-        seen: Counter[str] = Counter()
-        ranked = []
-        for position, violation in enumerate(self._entries):
-            top_level, *_ = re.split(r"[.\[]", violation.field, maxsplit=1)
-            ranked.append((seen[top_level], position))
-            seen[top_level] += 1
-        kept, bytes_left = [], MAX_VIOLATION_BYTES
-        for _, position in sorted(ranked)[:MAX_VIOLATIONS]:
-            bytes_left -= len(self._entries[position].field) + len(self._entries[position].description)
-            if bytes_left < 0:
-                break
-            kept.append(position)
-        return [self._entries[position] for position in sorted(kept)]
+        return within_bounds(self._entries)
 
 
 def _check_envelope(request: SendEmailRequest, found: _Violations) -> None:
@@ -190,9 +170,11 @@ def _check_content(request: SendEmailRequest, found: _Violations) -> None:
     if content == "inline":
         _check_inline(request.inline, found)
     elif content == "template":
-        found.add("template", "templates are not available in this version: use inline")
+        for violation in template_violations(request.template):
+            found.add(violation.field, violation.description)
+        _check_unknown_fields(request.template, "template.", found)
     else:
-        found.add("content", "is required: set inline")
+        found.add("content", "is required: set inline or template")
 
 
 def _check_inline(inline: InlineContent, found: _Violations) -> None:
@@ -281,6 +263,8 @@ def _check_size(request: SendEmailRequest, found: _Violations) -> None:
     size = request.ByteSize()
     for attachment in islice(request.attachments, MAX_ATTACHMENTS):  # more of them are refused anyhow
         size += attachment.ByteSize() // 3 + 2
+    if request.HasField("template"):
+        size += MAX_RENDERED_BYTES  # so that none becomes too large by rendering
     if size <= MAX_EMAIL_BYTES:
         return
     if request.attachments:
