@@ -10,6 +10,7 @@ import typer
 from sred_email_operator.commands.cancel import cancel
 from sred_email_operator.commands.send import send
 from sred_email_operator.commands.status import status
+from sred_email_operator.commands.template import app as template
 
 app = typer.Typer(
     name="sred-email",
@@ -38,6 +39,7 @@ app.command(
 )(send)
 app.command(epilog=_example("sred-email status 019a9c2e-7d40-7000-8000-2f3b1c5d7e90 --json"))(status)
 app.command(epilog=_example("sred-email cancel 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(cancel)
+app.add_typer(template, name="template")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -1,8 +1,12 @@
 """Options that many commands share. They alone know which environment variables the command line reads."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sred_email_templates import Product
 
 DEFAULT_INGRESS_ADDRESS = "localhost:50051"
 DEFAULT_TIMEOUT_S = 10.0
@@ -15,3 +19,38 @@ TimeoutSeconds = Annotated[
     float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="How long one call may take.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TemplatesDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--templates-dir",
+        envvar="SRED_EMAIL_TEMPLATES_DIR",
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+        help="Your own templates, over the built-in ones.",
+    ),
+]
+
+_PRODUCT_VARIABLES = {
+    "name": "SRED_EMAIL_PRODUCT_NAME",
+    "url": "SRED_EMAIL_PRODUCT_URL",
+    "logo_url": "SRED_EMAIL_PRODUCT_LOGO_URL",
+    "brand_color": "SRED_EMAIL_BRAND_COLOR",
+    "support_address": "SRED_EMAIL_SUPPORT_ADDRESS",
+    "postal_address": "SRED_EMAIL_POSTAL_ADDRESS",
+}
+
+
+def product_from_environment() -> Product:
+    """Read what emails say of the product, from the variables that the ingress reads it from.
+
+    Raises:
+        typer.BadParameter: One of them is wrong.
+    """
+    said = {field: os.environ[name] for field, name in _PRODUCT_VARIABLES.items() if os.environ.get(name)}
+    for field, value in said.items():
+        try:
+            Product(**{field: value})
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint=_PRODUCT_VARIABLES[field]) from error
+    return Product(**said)
