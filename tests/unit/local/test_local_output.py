@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from sred.email.v1.email_pb2 import Email, EmailKind, EmailStatus
+from sred_email_ingress.contents import ContentComposer, templates_of
+from sred_email_ingress.senders import SenderPolicy
 from sred_email_local.demo import show_results
 from sred_email_local.follow import followers
 from sred_email_local.samples import SAMPLES, Sample
@@ -13,6 +15,9 @@ from sred_email_local.sending import Result, recipient, sample_request
 from sred_email_local.settings import read_settings
 from sred_email_local.stack import Stack
 from sred_email_local.up import where_to_look
+from sred_email_templates import Product
+
+COMPOSER = ContentComposer(SenderPolicy("Test <test@example.com>"), templates_of(Product(), None))
 
 
 def results(status: str, count: int = 6) -> Sequence[Result]:
@@ -35,11 +40,13 @@ def test_there_is_one_sample_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.kind)
-def test_a_sample_can_be_read_with_and_without_html(sample: Sample) -> None:
-    assert sample.link in sample.html()
-    assert sample.link in sample.text()
-    assert "{{" not in sample.html()
-    assert "SR&amp;ED" in sample.html()
+def test_a_sample_is_what_the_template_of_its_kind_takes(sample: Sample) -> None:
+    content, objections = COMPOSER.compose(sample_request(sample, "ada@example.com", "run"))
+    assert objections == []
+    for value in sample.variables.values():
+        if isinstance(value, str) and value.startswith("https://"):
+            assert value in content.html
+            assert value in content.text
 
 
 def test_a_sample_has_one_key_within_a_run_and_another_in_the_next() -> None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc.aio
+from google.protobuf.struct_pb2 import Struct
 
 from sred.email.v1.dispatch_service_pb2 import GetEmailRequest, SendEmailRequest
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
-from sred.email.v1.email_pb2 import Email, EmailKind, EmailStatus, InlineContent
+from sred.email.v1.email_pb2 import Email, EmailKind, EmailStatus, TemplateContent
 from sred_email_client import build_idempotency_key
 from sred_email_local.samples import SAMPLES, Sample
 
@@ -55,11 +56,13 @@ def recipient(sample: Sample, *, sandbox: bool) -> str:
 
 def sample_request(sample: Sample, to: str, run_id: str) -> SendEmailRequest:
     """The call that sends a sample; the same email if it is repeated within a run, another one in the next."""
+    variables = Struct()
+    variables.update(sample.variables)
     return SendEmailRequest(
         idempotency_key=build_idempotency_key(sample.kind, to, run_id),
         kind=EmailKind.Value(f"EMAIL_KIND_{sample.kind}"),
         to=[to],
-        inline=InlineContent(subject=sample.subject, html=sample.html(), text=sample.text()),
+        template=TemplateContent(template_id=sample.template_id, variables=variables),
     )
 
 

@@ -24,6 +24,8 @@ def service_environment(settings: LocalSettings, postgres_dsn: str, redis_url: s
         "SRED_EMAIL_LOG_FORMAT": "console",
         "SRED_EMAIL_DRAIN_TIMEOUT": "3",
         "SRED_EMAIL_DEFAULT_FROM": _SANDBOX_SENDER if settings.uses_sandbox else _RESEND_SENDER,
+        "SRED_EMAIL_PRODUCT_URL": "https://sredsimplify.example",
+        "SRED_EMAIL_SUPPORT_ADDRESS": "help@sredsimplify.example",
     }
     ours = {
         "SRED_EMAIL_POSTGRES_DSN": postgres_dsn,
