@@ -44,7 +44,7 @@ async def test_the_rendered_email_is_what_is_kept_and_travels(ingress: IngressWo
     assert content.SerializeToString() == row["message"]
 
 
-async def test_a_retry_is_the_same_email_though_the_template_was_changed_or_removed(
+async def test_hazard_25_a_retry_is_the_same_email_though_its_template_was_changed_or_removed(
     pool: "asyncpg.Pool[Any]", redis: Redis, tmp_path: Path
 ) -> None:
     for suffix in ("toml", "mjml", "txt"):

@@ -11,8 +11,8 @@ _MAX_LINE_CHARACTERS = 200
 _READABLE = 4.5
 """Contrast of text. Source: https://www.w3.org/TR/WCAG22/#contrast-minimum"""
 _WHITE, _BLACK = "#ffffff", "#000000"
-_DARK_CARD = "#1c2530"
-"""What texts stand on in dark mode; layout.mjml says the same."""
+_LIGHT_GROUND, _DARK_CARD = "#eaf1f7", "#1c2530"
+"""The least favourable grounds of texts in the brand's colour; layout.mjml says the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Product:
         logo_url: An image for the header, 32 pixels high; empty: the name in writing.
         postal_address: For the footer, in one line; empty: none.
         on_brand: Colour of what is written on the brand's colour, so that it can be read.
-        brand_on_light: The brand's colour, darkened as far as it must be to be read on white.
+        brand_on_light: The brand's colour, darkened as far as it must be to be read on light grounds.
         brand_on_dark: The brand's colour, lightened as far as it must be to be read in dark mode.
 
     Raises:
@@ -55,7 +55,7 @@ class Product:
             check_url(url)
         colour = self.brand_color.lower()
         object.__setattr__(self, "on_brand", max(_WHITE, _BLACK, key=lambda text: _contrast(text, colour)))
-        object.__setattr__(self, "brand_on_light", _readable(colour, on=_WHITE, towards=_BLACK))
+        object.__setattr__(self, "brand_on_light", _readable(colour, on=_LIGHT_GROUND, towards=_BLACK))
         object.__setattr__(self, "brand_on_dark", _readable(colour, on=_DARK_CARD, towards=_WHITE))
 
 
