@@ -11,6 +11,7 @@ from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.email_send_log.recovery_letters import RecoveryLetterLog
 from sred_email_core.email_send_log.recovery_lock import RecoveryLock
 from sred_email_core.email_send_log.schedule import ScheduleLog
+from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.epoch import Epoch
 from sred_email_core.queue.keys import QueueKeys
@@ -19,6 +20,7 @@ from sred_email_core.queue.pause_copy import PauseCopy
 from sred_email_core.queue.recovery_scripts import RecoveryScripts
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts
+from sred_email_core.queue.suppression_copy import SuppressionCopy
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.reconciler import Reconciler
 from sred_email_ingress.recovery.consistency import ConsistencyCheck
@@ -61,7 +63,10 @@ def build_reconciler(  # noqa: PLR0913 - a composition root names each
     passes: list[Pass] = [PlacePass(log, queue), LeftoverPass(queue), emails, scheduled]
     rounds = RecoveryRounds(
         ExpiryStep(log, scripts),
-        PauseCopy(PauseLog(pool), DispatchScripts(runner, keys)),
+        [
+            PauseCopy(PauseLog(pool), DispatchScripts(runner, keys)),
+            SuppressionCopy(SuppressionLog(pool), runner, keys),
+        ],
         emails,
         [*passes, ShownPass(letter_log, dlq), LetterPass(letter_log, dlq)],
         Epoch(runner, keys),

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import structlog
 
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.queue.epoch import Epoch
-from sred_email_core.queue.pause_copy import PauseCopy
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_ingress.recovery.emails import EmailPass, first_id_of
 from sred_email_ingress.recovery.passes import Mended, Pass, Step, passing_over_failures
@@ -44,6 +44,18 @@ class _Sweep:
     name: str | None = None
 
 
+class SettingsCopy(Protocol):
+    """What Redis holds of the settings of operation, which PostgreSQL has."""
+
+    async def renew(self) -> None:
+        """Bring it into line with the log.
+
+        Raises:
+            LogUnavailableError: PostgreSQL does not answer.
+            QueueUnavailableError: Redis does not answer.
+        """
+
+
 class ExpiryStep:
     """Ends open emails that have expired, and takes them out of Redis where no consumer holds them."""
 
@@ -71,7 +83,7 @@ class RecoveryRounds:
     def __init__(
         self,
         expiry: ExpiryStep,
-        pauses: PauseCopy,
+        copies: Sequence[SettingsCopy],
         emails: EmailPass,
         passes: Sequence[Pass],
         epoch: Epoch,
@@ -82,14 +94,14 @@ class RecoveryRounds:
 
         Args:
             expiry: What ends expired emails.
-            pauses: What tells Redis which lanes are paused.
+            copies: What Redis is told in each round: which lanes are paused, which addresses get no email.
             emails: What puts emails back.
             passes: Everything that is gone through, ``emails`` too, in this order: what frees memory first.
             epoch: Tells whether Redis is another one.
             after: How long what changed is left to whoever changed it.
         """
         self._expiry = expiry
-        self._pauses = pauses
+        self._copies = copies
         self._emails = emails
         self._passes = passes
         self._epoch = epoch
@@ -112,8 +124,9 @@ class RecoveryRounds:
             LogUnavailableError: PostgreSQL does not answer; the next round goes on from here.
             QueueUnavailableError: Redis does not answer or is full; the same.
         """
-        with passing_over_failures("pauses"):
-            await self._pauses.renew()
+        for copy in self._copies:
+            with passing_over_failures(type(copy).__name__):
+                await copy.renew()
         with passing_over_failures("expired emails"):
             for _ in range(_EXPIRE_PAGES):
                 if not await self._expiry.run_once():

@@ -87,6 +87,16 @@ class QueueKeys:
         return f"{self.prefix}:pauses"
 
     @property
+    def suppressions(self) -> str:
+        """HASH about the copy of the log's suppressions: ``version``, ``complete``, ``entries``."""
+        return f"{self.prefix}:suppressions"
+
+    @property
+    def suppressed(self) -> str:
+        """HASH from the digest of an address that gets no email to until when (Unix ms; 0: until it is removed)."""
+        return f"{self.prefix}:suppressed"
+
+    @property
     def domains(self) -> str:
         """HASH from a sender domain that the provider refuses to when it is tried again (Unix ms), a space, why."""
         return f"{self.prefix}:domains"

@@ -22,7 +22,8 @@ answered AS (
 ),
 -- The answer travels with the lock: joined to it afterwards, it was compared with every locked row.
 locked AS (
-    SELECT e.id, e.status, e.ended_at, a.provider_message_id, a.error
+    SELECT e.id, e.status, e.ended_at, e.status = 'SUCCESS' AND e.message IS NOT NULL AS keeps_content,
+           a.provider_message_id, a.error
     FROM answered a
     JOIN email_send_log e ON e.id = a.email_id
     ORDER BY e.id
@@ -36,6 +37,12 @@ closed AS (
     FROM locked l
     WHERE e.id = l.id AND l.error IS NULL AND e.status <> 'SUCCESS'
     RETURNING e.id, e.attempts, e.provider_message_id
+),
+-- Closed before by an event of the provider; its content stayed for the sake of the others of its send.
+forgotten AS (
+    UPDATE email_send_log e
+    SET message = NULL
+    WHERE e.id = ANY (ARRAY(SELECT id FROM locked WHERE keeps_content))
 ),
 left_ AS (
     DELETE FROM email_send_members m
