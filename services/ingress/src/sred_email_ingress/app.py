@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import structlog
+from aiohttp import web
 from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
@@ -13,7 +14,7 @@ from sred_email_core.email_send_log.migrate import SchemaCheck
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
-from sred_email_core.lifecycle import StopEvent, serve_and_drain, stop_on_signals
+from sred_email_core.lifecycle import Loop, StopEvent, serve_and_drain, stop_on_signals
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -23,10 +24,12 @@ from sred_email_ingress.composition import Connections, IngressParts, compose
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.recovery.composition import build_reconciler
 from sred_email_ingress.settings import IngressSettings
+from sred_email_ingress.webhooks.composition import Webhooks, build_webhooks
+from sred_email_ingress.webhooks.receiver import MAX_BODY_BYTES
 
 log = structlog.get_logger(__name__)
 
-_CONNECTIONS = 11
+_CONNECTIONS = 12
 """To PostgreSQL; one of them is kept for the reconciler's lock."""
 
 SERVICE = dispatch_service_pb2.DESCRIPTOR.services_by_name["EmailDispatchService"].full_name
@@ -60,6 +63,9 @@ async def run(settings: IngressSettings) -> None:
             after=settings.reconcile_after,
             pressure=lambda: parts.backpressure.pressure,
         )
+        webhooks: Webhooks | None = None
+        if settings.resend_webhook_secret:
+            webhooks = build_webhooks(settings.resend_webhook_secret, pool, runner, keys, registry)
         servicer = grpc_health.HealthServicer()
         health = HealthWatch(
             [
@@ -72,7 +78,7 @@ async def run(settings: IngressSettings) -> None:
         )
         await health.run_once()
         await stack.enter_async_context(
-            running_http_server(build_http_app(health, registry), settings.ingress_http_listen)
+            running_http_server(_http_app(health, registry, webhooks), settings.ingress_http_listen)
         )
         await stack.enter_async_context(
             running_grpc_server(
@@ -87,9 +93,17 @@ async def run(settings: IngressSettings) -> None:
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
-        await serve_and_drain([health, parts.backpressure, reconciler], stop, within=settings.drain_timeout)
+        loops: list[Loop] = [health, parts.backpressure, reconciler, *([webhooks.worker] if webhooks else [])]
+        await serve_and_drain(loops, stop, within=settings.drain_timeout)
         log.info("ingress_stopping")
     log.info("ingress_stopped")
+
+
+def _http_app(health: HealthWatch, registry: CollectorRegistry, webhooks: Webhooks | None) -> web.Application:
+    app = build_http_app(health, registry, max_body_bytes=MAX_BODY_BYTES)
+    if webhooks is not None:
+        app.add_routes([webhooks.receiver.route])
+    return app
 
 
 async def _drain(parts: IngressParts, stop: StopEvent, timeout: timedelta) -> None:

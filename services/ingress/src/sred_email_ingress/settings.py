@@ -1,5 +1,7 @@
 """Settings of the ingress."""
 
+import base64
+import binascii
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +40,24 @@ def _parse_expiry(value: object) -> object:
     return parse_lifetimes(value) if isinstance(value, str) else value
 
 
+def _parse_secrets(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    secrets = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not secrets or not all(map(_is_secret, secrets)):
+        raise ValueError(
+            "must be whsec_… as the provider shows it; several, separated by commas, while one is replaced"
+        )
+    return secrets
+
+
+def _is_secret(text: str) -> bool:
+    try:
+        return text.startswith("whsec_") and bool(base64.b64decode(text.removeprefix("whsec_") + "==", validate=False))
+    except binascii.Error:
+        return False
+
+
 class IngressSettings(ServiceSettings):
     """What the ingress reads from the environment."""
 
@@ -72,6 +92,9 @@ class IngressSettings(ServiceSettings):
     )
     postal_address: Annotated[str, AfterValidator(check_line)] = Field(
         default="", description="for the footer of emails, in one line; unset: none"
+    )
+    resend_webhook_secret: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_secrets)] = Field(
+        default=(), repr=False, description="whsec_… of the webhook; unset: /webhooks/resend answers 404"
     )
     max_backlog: int = Field(default=1_000_000, ge=1, description="the most emails in flight")
     max_redis_memory: float = Field(

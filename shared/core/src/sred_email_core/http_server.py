@@ -12,7 +12,11 @@ from sred_email_core.settings import ListenAddress
 
 
 def build_http_app(
-    health: HealthWatch, registry: CollectorRegistry, state: Callable[[], dict[str, str]] | None = None
+    health: HealthWatch,
+    registry: CollectorRegistry,
+    state: Callable[[], dict[str, str]] | None = None,
+    *,
+    max_body_bytes: int = 1024,
 ) -> web.Application:
     """Make the application.
 
@@ -20,6 +24,7 @@ def build_http_app(
         health: What /readyz tells.
         registry: What /metrics shows.
         state: More for the body of /readyz.
+        max_body_bytes: Of a request: what is larger is refused.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -34,7 +39,7 @@ def build_http_app(
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app = web.Application()
+    app = web.Application(client_max_size=max_body_bytes)
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     return app
 
