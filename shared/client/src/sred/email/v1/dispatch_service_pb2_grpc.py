@@ -5,7 +5,7 @@ import warnings
 
 from sred.email.v1 import dispatch_service_pb2 as sred_dot_email_dot_v1_dot_dispatch__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in sred/email/v1/dispatch_service_pb2_grpc.py depends on'
+        + f' but the generated code in sred/email/v1/dispatch_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class EmailDispatchServiceStub:
+class EmailDispatchServiceStub(object):
     """Takes emails and tells what becomes of them. Served by the ingress.
 
     Every call can end with UNAUTHENTICATED (no token, or one that is not known), PERMISSION_DENIED (the token does not
@@ -76,7 +76,7 @@ class EmailDispatchServiceStub:
                 _registered_method=True)
 
 
-class EmailDispatchServiceServicer:
+class EmailDispatchServiceServicer(object):
     """Takes emails and tells what becomes of them. Served by the ingress.
 
     Every call can end with UNAUTHENTICATED (no token, or one that is not known), PERMISSION_DENIED (the token does not
@@ -218,7 +218,7 @@ def add_EmailDispatchServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class EmailDispatchService:
+class EmailDispatchService(object):
     """Takes emails and tells what becomes of them. Served by the ingress.
 
     Every call can end with UNAUTHENTICATED (no token, or one that is not known), PERMISSION_DENIED (the token does not

@@ -5,7 +5,7 @@ import warnings
 
 from sred.email.v1 import operations_service_pb2 as sred_dot_email_dot_v1_dot_operations__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in sred/email/v1/operations_service_pb2_grpc.py depends on'
+        + f' but the generated code in sred/email/v1/operations_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class EmailOperationsServiceStub:
+class EmailOperationsServiceStub(object):
     """What operators see and do. Served by the consumer, also while it is not ready.
 
     Every call can end with UNAUTHENTICATED (no token, or one that is not known), PERMISSION_DENIED (the token does not
@@ -111,7 +111,7 @@ class EmailOperationsServiceStub:
                 _registered_method=True)
 
 
-class EmailOperationsServiceServicer:
+class EmailOperationsServiceServicer(object):
     """What operators see and do. Served by the consumer, also while it is not ready.
 
     Every call can end with UNAUTHENTICATED (no token, or one that is not known), PERMISSION_DENIED (the token does not
@@ -339,7 +339,7 @@ def add_EmailOperationsServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class EmailOperationsService:
+class EmailOperationsService(object):
     """What operators see and do. Served by the consumer, also while it is not ready.
 
     Every call can end with UNAUTHENTICATED (no token, or one that is not known), PERMISSION_DENIED (the token does not
