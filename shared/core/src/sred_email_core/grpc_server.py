@@ -24,6 +24,12 @@ SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
+    # Clients may ask every 10 s whether a replica still lives, also while a watch is silent; the default is 5 min.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Clients resolve a name anew when a connection ends: so those of a headless service learn of new replicas. Calls
+    # and streams in progress go on to their end.
+    ("grpc.max_connection_age_ms", 600_000),
     ("grpc.server.max_pending_requests", _MOST_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
 )
