@@ -202,6 +202,12 @@ def test_what_grows_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
             {"mjml": MJML.replace("<mj-button", '{% if paid %}<mj-button width="{% if paid %}1{% endif %}"')},
             "invoice.mjml",
         ),
+        (
+            {"mjml": MJML.replace("<tr>", '<tr style="color:{{ number }}">')},
+            "invoice.mjml:4: styles may hold numbers and",
+        ),
+        ({"mjml": MJML.replace("<tr>", "<script>1</script><tr>")}, "invoice.mjml:4: <script> has no place in an email"),
+        ({"mjml": MJML.replace("<tr>", "<style>a{}</style><tr>")}, "invoice.mjml:4: <style> has no place in an email"),
         ({"txt": TEXT + "{{ nobody }}"}, "invoice.txt:3: nobody is no variable that the template declares"),
         ({"txt": TEXT + "{% if %}"}, "invoice.txt:3: "),
     ],

@@ -54,6 +54,7 @@ _MOST_IN_HAND = 256 * 1024 * 1024
 """Of emails between their call and their answer: bounds memory, and how long those that are accepted wait."""
 _SHARE_BELOW_HIGH = 0.8
 _RETRY_AFTER = timedelta(seconds=1)
+_RENDERED_AT_ONCE = 20
 
 _URGENT = (email_pb2.EMAIL_KIND_WELCOME, email_pb2.EMAIL_KIND_EMAIL_CONFIRMATION, email_pb2.EMAIL_KIND_PASSWORD_RESET)
 """Kinds that somebody waits for: HIGH unless the caller says otherwise."""
@@ -160,6 +161,8 @@ class RedisStreamEmailDispatchService:
         results: dict[int, Acceptance | EmailDispatchError] = {}
         offers: dict[int, _Offer] = {}
         for index, request in enumerate(requests):
+            if index % _RENDERED_AT_ONCE == _RENDERED_AT_ONCE - 1 and request.HasField("template"):
+                await asyncio.sleep(0)  # so that other calls go on meanwhile
             try:
                 offers[index] = self._offer(request)
             except InvalidRequestError as e:

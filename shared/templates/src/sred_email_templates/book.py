@@ -15,7 +15,7 @@ from sred_email_templates.errors import (
     UnknownTemplateError,
     UnusableVariablesError,
 )
-from sred_email_templates.mjml_source import CONTENT, check_mjml, compile_mjml, url_names
+from sred_email_templates.mjml_source import CONTENT, check_mjml, compile_mjml
 from sred_email_templates.product import Product
 from sred_email_templates.sandbox import build_environment, check_source
 from sred_email_templates.template import CompiledParts, EmailTemplate
@@ -113,7 +113,7 @@ class _Loader:
                 reason = f"must hold {CONTENT} once, where templates go"
                 raise BrokenTemplatesError([SourceProblem(file, None, reason)])
         check_source(self._html, mjml, _LAYOUT_NAMES, mjml_file)
-        check_mjml(mjml, frozenset(), mjml_file, layout=True)
+        check_mjml(mjml, {}, mjml_file, layout=True)
         check_source(self._text, text, _LAYOUT_NAMES, text_file)
         return mjml, text
 
@@ -127,7 +127,7 @@ class _Loader:
         content, text_content = _read(mjml_file), _read(text_file)
         names = frozenset(declaration.variables) | _LAYOUT_NAMES
         check_source(self._html, content, names, mjml_file)
-        check_mjml(content, url_names(declaration), mjml_file)
+        check_mjml(content, declaration.variables, mjml_file)
         check_source(self._text, text_content, names, text_file)
         html = self._html.from_string(compile_mjml(layouts[0], content, mjml_file))
         text = self._text.from_string(layouts[1].replace(CONTENT, text_content))

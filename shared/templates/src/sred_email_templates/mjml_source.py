@@ -6,12 +6,13 @@ lost, doubled or moved on the way.
 """
 
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
 from mjml import mjml2html
 
-from sred_email_templates.declaration import Declaration, VariableType
+from sred_email_templates.declaration import Variable, VariableType
 from sred_email_templates.errors import BrokenTemplatesError, SourceProblem
 
 CONTENT = "[[content]]"
@@ -22,6 +23,9 @@ _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _STAND_IN = re.compile(r"jinja-(\d+)-ends")
 _PLAIN_NAME = re.compile(r"\{\{-?\s*([a-z][a-z0-9_.]*)\s*-?\}\}")
 _ENCODED = re.compile(r"\|\s*urlencode\s*-?\}\}")
+_WORD = re.compile(r"[a-z_][a-z0-9_]*")
+_PRODUCT_URLS = frozenset({"product.url", "product.logo_url"})
+_PLAIN_TYPES = frozenset({VariableType.NUMBER, VariableType.FLAG})
 _LINKS = frozenset({"href", "src", "background-url", "action", "background"})
 _TAGS = frozenset(
     {
@@ -32,15 +36,16 @@ _TAGS = frozenset(
         *("mj-accordion", "mj-accordion-element", "mj-accordion-title", "mj-accordion-text"),
     }
 )
+_REFUSED_TAGS = frozenset({"script", "style", "iframe", "object", "embed", "form", "base"})
 _OUTERMOST = frozenset({"mj-section", "mj-raw"})
 
 
-def check_mjml(source: str, urls: frozenset[str], file: Path, *, layout: bool = False) -> None:
+def check_mjml(source: str, variables: Mapping[str, Variable], file: Path, *, layout: bool = False) -> None:
     """See that a source is MJML that the compiler will not quietly leave out, and that its links are safe.
 
     Args:
         source: Of a layout, or of a template: ``mj-section`` elements for the layout's content.
-        urls: Names of the variables that hold a URL.
+        variables: Those that it has.
         file: Where it stands, for the errors.
         layout: Whether it is a layout.
 
@@ -49,17 +54,12 @@ def check_mjml(source: str, urls: frozenset[str], file: Path, *, layout: bool = 
     """
     jinja: list[str] = []
     hidden = _hide(source, jinja, keep_lines=True)
-    scan = _Scan(jinja, urls, file, layout=layout)
+    scan = _Scan(jinja, variables, file, layout=layout)
     scan.feed(hidden)
     scan.close()
     scan.finish()
     if scan.problems:
         raise BrokenTemplatesError(scan.problems)
-
-
-def url_names(declaration: Declaration) -> frozenset[str]:
-    """Name the variables of a template that hold a URL."""
-    return frozenset(name for name, each in declaration.variables.items() if each.type is VariableType.URL)
 
 
 def compile_mjml(layout: str, content: str, file: Path) -> str:
@@ -109,10 +109,11 @@ def _hide(source: str, jinja: list[str], *, keep_lines: bool = False) -> str:
 class _Scan(HTMLParser):
     """Walks through the elements of a source."""
 
-    def __init__(self, jinja: list[str], urls: frozenset[str], file: Path, *, layout: bool) -> None:
+    def __init__(self, jinja: list[str], variables: Mapping[str, Variable], file: Path, *, layout: bool) -> None:
         super().__init__(convert_charrefs=True)
         self._jinja = jinja
-        self._urls = urls | {"product.url", "product.logo_url"}
+        self._urls = {name for name, each in variables.items() if each.type is VariableType.URL} | _PRODUCT_URLS
+        self._texts = {name for name, each in variables.items() if each.type not in _PLAIN_TYPES}
         self._file = file
         self._layout = layout
         self._open: list[tuple[str, int]] = []
@@ -132,11 +133,17 @@ class _Scan(HTMLParser):
                 self.object(f"<{tag}> is no element of MJML")
             elif not self._open and not self._layout and tag not in _OUTERMOST:
                 self.object(f"<{tag}> must stand inside <mj-section>")
+        if tag in _REFUSED_TAGS:
+            self.object(f"<{tag}> has no place in an email")
         bare = _STAND_IN.findall(_QUOTED.sub("", self.get_starttag_text() or ""))
         if any(self._jinja[int(number)].startswith("{{") for number in bare):
             self.object("a value in an attribute stands in quotes")
         for name, value in attrs:
             self._check_attribute(name, value or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1][0] == "mj-style":
+            self._check_style([self._jinja[int(number)] for number in _STAND_IN.findall(data)])
 
     def handle_endtag(self, tag: str) -> None:
         if not _is_mjml(tag):
@@ -157,6 +164,8 @@ class _Scan(HTMLParser):
             return
         if name.startswith("on") or name == "srcset":
             self.object(f"{name} may not hold variables")
+        if name == "style":
+            self._check_style(pieces)
         if name not in _LINKS:
             return
         rest = pieces
@@ -172,6 +181,11 @@ class _Scan(HTMLParser):
             self.object(f"{name} must begin with a variable of type url, https://, http:// or mailto:")
         if not all(_ENCODED.search(piece) for piece in rest):
             self.object("what is put into a URL needs | urlencode: {{ name | urlencode }}")
+
+    def _check_style(self, pieces: list[str]) -> None:
+        """What is escaped for html can still say something in CSS."""
+        for name in sorted(self._texts & {word for piece in pieces for word in _WORD.findall(piece)}):
+            self.object(f"styles may hold numbers and flags only, not {name}")
 
 
 def _is_mjml(tag: str) -> bool:
