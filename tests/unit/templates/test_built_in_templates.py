@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sred_email_templates import EmailTemplate, Product, RenderedEmail, UnusableVariablesError, load_templates
 from sred_email_templates.declaration import KINDS, Variable, VariableType
@@ -269,3 +271,23 @@ def test_a_confirmation_with_a_code_has_it_in_the_subject() -> None:
     assert rendered(template).subject == "482 913 is your Claims & Co code"
     assert rendered(template, code=None).subject == "Confirm your email address for Claims & Co"
     assert "type this code" not in rendered(template, code=None).html
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20) | st.just("https://example.com/1"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["label", "value", "x"]), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_is_given_becomes_an_email_or_a_refusal(template: EmailTemplate, data: st.DataObject) -> None:
+    names = st.sampled_from([*template.declaration.variables, "nobody"])
+    changed = data.draw(st.dictionaries(names, JSON, max_size=3))
+    try:
+        email = rendered(template, **changed)
+    except UnusableVariablesError:
+        return
+    assert Outline(email.html).unclosed == []
+    assert not re.search("[\x00-\x1f\x7f-\x9f]", email.subject)
