@@ -284,10 +284,14 @@ class TemplateContent(_message.Message):
     TEMPLATE_ID_FIELD_NUMBER: _builtins.int
     VARIABLES_FIELD_NUMBER: _builtins.int
     template_id: _builtins.str
-    """Name of the template. Required."""
+    """Name of the template, one of those that `sred-email template list` shows; one that is for another kind of email is
+    refused. Required.
+    """
     @_builtins.property
     def variables(self) -> _struct_pb2.Struct:
-        """What the template's variables stand for. Unset: none."""
+        """What the template's variables stand for: at most 64 kB, 2,000 values and 5 deep. Each one that is missing, or that the
+        template does not have, is named in the refusal. Unset: none.
+        """
 
     def __init__(
         self,
