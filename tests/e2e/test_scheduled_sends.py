@@ -51,7 +51,9 @@ async def test_hazard_20_scheduled_emails_are_sent_at_their_time_and_never_befor
         assert due <= sent_at(world, subject) < due + 2
     email = await world.get_email(early)
     assert (email.attempts, email.send_at) == (1, send_at)
-    assert (await world.get_email(far)).status == SCHEDULED
+    assert not email.HasField("next_attempt_at")
+    waiting = await world.get_email(far)
+    assert (waiting.status, waiting.next_attempt_at) == (SCHEDULED, waiting.send_at)
     cancelled = await world.dispatch().CancelEmail(CancelEmailRequest(email_id=far), timeout=5)
     assert cancelled.email.status == email_pb2.EMAIL_STATUS_CANCELLED
     await world.assert_redis_is_clean()
@@ -66,7 +68,8 @@ async def test_scheduled_emails_survive_a_flush_and_the_death_of_every_process(w
         service.process.send_signal(signal.SIGKILL)
     await world.redis.flushall()
     # Time passes: what was far ahead is due in a moment.
-    await world.pool.execute("UPDATE email_send_log SET send_at = $2 WHERE id = $1", far, send_at.ToDatetime(UTC))
+    nearer = "UPDATE email_send_log SET send_at = $2, next_attempt_at = $2 WHERE id = $1"
+    await world.pool.execute(nearer, far, send_at.ToDatetime(UTC))
     await world.start_pair()
     ended = await asyncio.gather(world.wait_for(email_id), world.wait_for(far))
     assert [*ended] == ["SUCCESS", "SUCCESS"]

@@ -24,9 +24,9 @@ ONE_REFUSED = Rule(action=Action.REJECT, subject=re.compile("two"), status=422, 
 SLOW = Rule(action=Action.DELAY, delay_s=0.1)
 DUE_S = 30
 """Longer than any pause between two attempts of a few."""
-SOON_S = 600
-NEAR_S = 4000
-"""Until what is due in two hours is due within the hour."""
+SOON_S = 50
+NEAR_S = 7150
+"""Until what is due in two hours is due soon."""
 EXPIRED_S = 3700
 """Longer than a link to reset a password is good for."""
 PAST_HORIZON_S = 86400
@@ -71,10 +71,11 @@ async def accept_scheduled_for_later(system: System) -> None:
 
 
 async def forgotten(system: System) -> None:
-    """Emails that are scheduled, and a Redis that knows nothing of them."""
+    """Emails that are scheduled, of which Redis was told or not yet, and which it knows nothing of."""
     ingress = system.ingress()
-    await system.send(ingress, "soon", send_at=soon())
     await system.send(ingress, "later", send_at=in_hours())
+    await system.pass_time(NEAR_S)
+    await system.send(ingress, "soon", send_at=soon())
     await system.redis.flushall()
 
 

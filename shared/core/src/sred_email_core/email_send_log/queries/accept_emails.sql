@@ -19,10 +19,10 @@ WITH offered AS (
 ),
 accepted AS (
     INSERT INTO email_send_log (id, idempotency_key, fingerprint, kind, priority, status, from_address, recipients,
-                                subject, message, expire_at, send_at)
+                                subject, message, expire_at, send_at, next_attempt_at)
     SELECT id, idempotency_key, fingerprint, kind, priority, CASE WHEN send_at > now() THEN 'SCHEDULED' ELSE 'QUEUED' END,
            from_address, string_to_array(recipients, E'\n'), subject, message,
-           coalesce(expire_at, greatest(now(), send_at) + lifetime), send_at
+           coalesce(expire_at, greatest(now(), send_at) + lifetime), send_at, CASE WHEN send_at > now() THEN send_at END
     FROM offered
     ORDER BY idempotency_key
     ON CONFLICT (idempotency_key) DO NOTHING
