@@ -42,8 +42,6 @@ CREATE TABLE email_suppressions (
 CREATE INDEX email_suppressions_address ON email_suppressions (address) WHERE address IS NOT NULL;
 CREATE INDEX email_suppressions_version ON email_suppressions (version);
 
-INSERT INTO email_operation_settings (name) VALUES ('suppressions') ON CONFLICT (name) DO NOTHING;
-
 -- Recipients that were left out of the email when its send was made, by their places in to, cc and bcc taken together, from
 -- 0: a repeat leaves out the same ones, whatever the list says by then. NULL: none.
 ALTER TABLE email_send_members ADD COLUMN left_out smallint[];

@@ -1,7 +1,7 @@
 -- Let an address get email again; a row comes back if it was suppressed.
 --   $1 digest bytea
 WITH renewed AS (
-    INSERT INTO email_operation_settings AS o (name) VALUES ('suppressions')
+    INSERT INTO email_operation_settings AS o (name, version) VALUES ('suppressions', 2)
     ON CONFLICT (name) DO UPDATE SET version = o.version + 1
     RETURNING version
 ),

@@ -6,7 +6,7 @@
 -- and an address that was freed later than this occurred stays free: whoever did that knew more. The row that counts
 -- versions is locked first, so that versions are committed in their order.
 WITH renewed AS (
-    INSERT INTO email_operation_settings AS o (name) VALUES ('suppressions')
+    INSERT INTO email_operation_settings AS o (name, version) VALUES ('suppressions', 2)
     ON CONFLICT (name) DO UPDATE SET version = o.version + 1
     RETURNING version
 )
