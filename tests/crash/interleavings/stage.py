@@ -21,9 +21,11 @@ from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.operations import Replayed, Selection
 from sred_email_consumer.resend import ApiKey, ResendClient
 from sred_email_consumer.settings import ConsumerSettings
+from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
+from sred_email_core.queue.suppression_copy import SuppressionCopy
 from sred_email_ingress import composition as ingress_composition
 from sred_email_ingress.composition import IngressParts
 from sred_email_ingress.metrics import IngressMetrics
@@ -140,7 +142,9 @@ class Stage:
             headers={"User-Agent": "sred-email-dispatch"},
         ) as session:
             keys = QueueKeys()
-            await DispatchScripts(ScriptRunner(redis, keys), keys).set_pauses(0, {})  # consumers were at work before
+            runner = ScriptRunner(redis, keys)  # consumers were at work before
+            await DispatchScripts(runner, keys).set_pauses(0, {})
+            await SuppressionCopy(SuppressionLog(pool), runner, keys).renew()
             yield cls(pool, redis, sandbox, clock, session)
 
     def consumer(self, **settings: object) -> Consumer:

@@ -13,10 +13,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sred_email_consumer.resend import ApiKey, ResendClient
+from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import Taken
+from sred_email_core.queue.suppression_copy import SuppressionCopy
 from sred_email_local.sandbox.idempotency import IdempotencyKeys
 from sred_email_local.sandbox.rules import Rule
 from sred_email_local.sandbox.server import SandboxServer
@@ -104,6 +106,7 @@ class System:
         runner = ScriptRunner(self.redis, self.keys)
         await runner.ensure_groups()
         await DispatchScripts(runner, self.keys).set_pauses(0, {})  # consumers have been at work before
+        await SuppressionCopy(SuppressionLog(self.pool), runner, self.keys).renew()
         self.provider.reset()
         self.answered.clear()
 

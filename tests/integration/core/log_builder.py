@@ -269,7 +269,7 @@ def claim_columns(send: NewSend, owner: str = "other", lease: timedelta = LEASE)
     shape, count = send.shape, len(send.email_ids)
     of_send = [send.send_id, shape.endpoint, shape.serializer_version, shape.redirect_to, shape.configured_headers]
     of_emails = [[1] * count, list(send.email_ids), list(range(count))]
-    return [*([value] for value in of_send), [send.body_sha256], *of_emails, owner, lease]
+    return [*([value] for value in of_send), [send.body_sha256], *of_emails, owner, lease, [None] * count]
 
 
 def failure_columns(failure: FailedSend, owner: str = "other", horizon: timedelta = LONG) -> list[object]:

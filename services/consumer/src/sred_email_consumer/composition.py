@@ -22,10 +22,12 @@ from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.settings import ConsumerSettings
 from sred_email_consumer.settlement import Settlement
 from sred_email_consumer.unsubscribe import serialize
+from sred_email_consumer.suppression import RecipientScreen
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.pauses import PauseLog
+from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.doorbell import Doorbell
 from sred_email_core.queue.keys import QueueKeys
@@ -33,6 +35,7 @@ from sred_email_core.queue.pause_copy import PauseCopy
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts, Wish
 from sred_email_core.queue.stats import QueueInspector
+from sred_email_core.queue.suppression_copy import SuppressionCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
     weather = ProviderWeather(dispatch_scripts, policy, breaker_failures=settings.breaker_failures)
     pause_log = PauseLog(connections.pool)
     pause_copy = PauseCopy(pause_log, dispatch_scripts)
+    suppression_log = SuppressionLog(connections.pool)
+    suppression_copy = SuppressionCopy(suppression_log, connections.runner, keys)
     inspector = QueueInspector(connections.redis, keys)
     delivery = EmailDelivery(
         delivery_log,
@@ -90,6 +95,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         dead_letters,
         connections.resend,
         Settlement(delivery_log, retries, dead_letters, policy, weather, metrics),
+        RecipientScreen(suppression_copy),
         weather,
         DeliverySettings(
             lease=settings.claim_idle,

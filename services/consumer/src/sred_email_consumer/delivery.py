@@ -24,6 +24,7 @@ from sred_email_consumer.serializer import (
     shape_of,
 )
 from sred_email_consumer.settlement import Settlement
+from sred_email_consumer.suppression import RecipientScreen, without
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.records import Claim, Member, NewSend, Repeat, RepeatState, Standing
@@ -70,6 +71,7 @@ class EmailDelivery:
         dead_letters: DeadLetterService,
         resend: ResendClient,
         settlement: Settlement,
+        screen: RecipientScreen,
         weather: ProviderWeather,
         settings: DeliverySettings,
         metrics: ConsumerMetrics,
@@ -79,6 +81,7 @@ class EmailDelivery:
         self._dead_letters = dead_letters
         self._resend = resend
         self._settlement = settlement
+        self._screen = screen
         self._weather = weather
         self._settings = settings
         self._metrics = metrics
@@ -143,7 +146,7 @@ class EmailDelivery:
         if repeat.state is RepeatState.GONE or repeat.claim is None or repeat.shape is None:
             await persist(lambda: self._retries.finish_sends([(first_email_id, first_email_id)]))
             return
-        passengers = tuple(Passenger(_queued(member)) for member in repeat.members)
+        passengers = tuple(Passenger(_queued(member), left_out=member.left_out) for member in repeat.members)
         send = ClaimedSend(repeat.claim, claimed_at_s, passengers, repeat.shape, b"")
         if repeat.state is RepeatState.EXPIRED:
             await self._settlement.expire(send)
@@ -179,6 +182,12 @@ class EmailDelivery:
 
     async def _deliver_new(self, passengers: list[Passenger], stopping: asyncio.Event, turn: Turn) -> list[Passenger]:
         """Claim and post; the emails that are left to try again, because others of them could not be claimed."""
+        screened = await persist(lambda: self._screen.look(passengers), stopping)
+        if screened.suppressed:
+            await self._settlement.suppressed(screened.suppressed)
+        passengers = screened.fit
+        if not passengers:
+            return []
         alone = len(passengers) == 1
         emails = [_outgoing(p) for p in passengers]
         shape = shape_of(
@@ -186,7 +195,9 @@ class EmailDelivery:
         )
         body = render(emails, shape)
         ids = tuple(p.email.email_id for p in passengers)
-        new = NewSend(ids, shape, body_sha256(body), None if alone else f"batch-{uuid_utils.compat.uuid7()}")
+        left_out = {p.email.email_id: p.left_out for p in passengers if p.left_out}
+        send_id = None if alone else f"batch-{uuid_utils.compat.uuid7()}"
+        new = NewSend(ids, shape, body_sha256(body), send_id, left_out)
         claim, claimed_at_s = await persist(lambda: self._claims.submit(new), stopping)
         if isinstance(claim, Claim):
             await self._post(ClaimedSend(claim, claimed_at_s, tuple(passengers), shape, body), turn)
@@ -271,7 +282,8 @@ def _queued(member: Member) -> QueuedEmail:
 
 def _outgoing(passenger: Passenger) -> OutgoingEmail:
     email = passenger.email
-    return OutgoingEmail(email.email_id, email.kind, email.content or EmailContent())
+    content = without(email.content or EmailContent(), passenger.left_out)
+    return OutgoingEmail(email.email_id, email.kind, content)
 
 
 def _same_body(repeat: Repeat, passengers: Sequence[Passenger]) -> bytes | None:

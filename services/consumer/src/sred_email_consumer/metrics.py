@@ -17,6 +17,11 @@ class ConsumerMetrics:
         )
         self.accepted = self.requests.labels("accepted")
         self.sent = Counter("sred_email_consumer_emails_sent", "Emails that the provider accepted.", registry=registry)
+        self.suppressed = Counter(
+            "sred_email_consumer_emails_suppressed",
+            'Emails that were not sent because every recipient in "to" is suppressed.',
+            registry=registry,
+        )
         self.dead_letters = Counter(
             "sred_email_consumer_dead_letters", "Emails given up, by reason.", ["reason"], registry=registry
         )

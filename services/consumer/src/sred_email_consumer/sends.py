@@ -28,10 +28,12 @@ class Passenger:
     Attributes:
         email: With its content.
         entry_id: The stream entry it was taken from; empty: it is repeated within its send.
+        left_out: Recipients that don't get it, by their places in to, cc and bcc taken together; fixed with the send.
     """
 
     email: QueuedEmail
     entry_id: str = ""
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

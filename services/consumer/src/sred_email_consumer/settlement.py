@@ -117,6 +117,18 @@ class Settlement:
         error = "expired before an answer came; an earlier attempt may have been accepted"
         await self._settle(send, error, decision)
 
+    async def suppressed(self, passengers: Sequence[Passenger]) -> None:
+        """No request for emails of whose recipients in "to" none may get email."""
+        ids = [p.email.email_id for p in passengers]
+        ended = await persist(lambda: self._log.record_suppressed(ids))
+        self._metrics.suppressed.inc(len(ended))
+        if ended:
+            log.info("emails_suppressed", email_ids=sorted(ended))
+        await asyncio.gather(*(self._leave(p) for p in passengers if p.email.email_id in ended))
+        others = [p for p in passengers if p.email.email_id not in ended]
+        if others:
+            await self.put_right(others)
+
     async def put_right(self, passengers: Sequence[Passenger]) -> None:
         """Bring the places of emails in Redis into line with where the log says they stand."""
         ids = [p.email.email_id for p in passengers]

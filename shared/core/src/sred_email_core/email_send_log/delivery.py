@@ -94,6 +94,7 @@ class DeliveryLog:
             [position for _, _, position in members],
             self._owner,
             self._lease,
+            [_joined(send.left_out.get(i)) for send in sends for i in send.email_ids],
         ]
         rows = await self._fetch_claims(columns)
         by_number: defaultdict[int, list[asyncpg.Record]] = defaultdict(list)
@@ -134,6 +135,7 @@ class DeliveryLog:
                         created_at=m["created_at"],
                         expire_at=m["expire_at"],
                         message=m["message"],
+                        left_out=tuple(m["left_out"] or ()),
                     )
                 )
         by_email: dict[str, Repeat] = {}
@@ -201,6 +203,12 @@ class DeliveryLog:
         rows = await postgres.run(lambda: self._pool.fetch(query("record_expired"), ids, self._owner))
         return {str(row["id"]) for row in rows}
 
+    async def record_suppressed(self, email_ids: Sequence[str]) -> set[str]:
+        """End those of these emails that are in no open send: nobody in "to" may get them. Their ids."""
+        ids = [uuid.UUID(i) for i in email_ids]
+        rows = await postgres.run(lambda: self._pool.fetch(query("record_suppressed"), ids, self._owner))
+        return {str(row["id"]) for row in rows}
+
     async def record_poison(self, email_id: str, error: str) -> DeadLetter | None:
         """Give up an email whose entry killed one owner after the other; None: it has ended, or is in an open send."""
         letter = await postgres.run(
@@ -239,6 +247,10 @@ class DeliveryLog:
         ids = [uuid.UUID(i) for i in email_ids]
         rows = await postgres.run(lambda: self._pool.fetch(query("get_messages"), ids))
         return {str(row["id"]): row["message"] for row in rows}
+
+
+def _joined(places: Sequence[int] | None) -> str | None:
+    return ",".join(map(str, places)) if places else None
 
 
 def _is_contended(standing: Standing) -> bool:

@@ -1,6 +1,7 @@
 """What goes into the log and comes out of it."""
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -130,12 +131,14 @@ class NewSend:
         shape: What shapes its body.
         body_sha256: Of the body, 32 bytes.
         send_id: Its Idempotency-Key; None for a lone email, whose key is made of its id and generation.
+        left_out: For emails whose body leaves out recipients: which, by their places in to, cc and bcc taken together.
     """
 
     email_ids: tuple[str, ...]
     shape: SendShape
     body_sha256: bytes
     send_id: str | None = None
+    left_out: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,7 @@ class Member:
 
     Attributes:
         message: Serialized EmailContent; None: it is gone, which only ends with its send.
+        left_out: Recipients that its send leaves out, by their places in to, cc and bcc taken together.
     """
 
     email_id: str
@@ -214,6 +218,7 @@ class Member:
     created_at: datetime
     expire_at: datetime | None
     message: bytes | None
+    left_out: tuple[int, ...] = ()
 
 
 class RepeatState(StrEnum):

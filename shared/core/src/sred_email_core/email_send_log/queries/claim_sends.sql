@@ -6,13 +6,14 @@
 --   Of each email:
 --   $7 send_numbers int[]    $8 email_ids uuid[]            $9 positions int[] (0, 1, … in its send)
 --   Of all: $10 owner text   $11 lease interval
+--   Of each email: $12 left_outs text[] (recipients left out of its body: their places in to, cc and bcc, with commas; or NULL)
 --
 -- Free: open, in no send, not expired, not scheduled for later, and not waiting for a later attempt. Emails are locked by
 -- id, so that claims, cancels and records wait for each other in one direction only. A row that changed while this
 -- statement waited for its lock is judged as it is now. The claim counts the request as begun: a process that dies from
 -- here on leaves a send that may have been accepted.
 WITH asked AS (
-    SELECT * FROM unnest($7::int[], $8::uuid[], $9::int[]) AS a (send_number, email_id, position)
+    SELECT * FROM unnest($7::int[], $8::uuid[], $9::int[], $12::text[]) AS a (send_number, email_id, position, left_out)
 ),
 locked AS (
     SELECT id, status, attempts, generation, ended_at, send_at, expire_at, next_attempt_at
@@ -22,8 +23,8 @@ locked AS (
     FOR UPDATE
 ),
 seen AS (
-    SELECT a.send_number, a.email_id, a.position, l.status, l.attempts, l.generation, m.send_id AS open_send_id,
-           l.ended_at IS NOT NULL AS ended, greatest(l.next_attempt_at, l.send_at) AS due_at,
+    SELECT a.send_number, a.email_id, a.position, a.left_out, l.status, l.attempts, l.generation,
+           m.send_id AS open_send_id, l.ended_at IS NOT NULL AS ended, greatest(l.next_attempt_at, l.send_at) AS due_at,
            l.expire_at, l.expire_at <= now() AS expired,
            l.id IS NOT NULL AND l.ended_at IS NULL AND m.email_id IS NULL
                AND l.status IN ('QUEUED', 'SCHEDULED', 'RETRYING')
@@ -53,8 +54,9 @@ made AS (
     RETURNING id, fence
 ),
 joined AS (
-    INSERT INTO email_send_members (email_id, send_id, position)
-    SELECT s.email_id, coalesce(($1::text[])[s.send_number], w.lone_id), s.position
+    INSERT INTO email_send_members (email_id, send_id, position, left_out)
+    SELECT s.email_id, coalesce(($1::text[])[s.send_number], w.lone_id), s.position,
+           string_to_array(s.left_out, ',')::smallint[]
     FROM seen s
     JOIN whole w USING (send_number)
 ),
