@@ -79,6 +79,7 @@ async def run(settings: ConsumerSettings) -> None:
         operations = EmailOperationsServicer(
             parts.operations,
             parts.control,
+            parts.suppressions,
             requests_per_second=settings.resend_requests_per_second,
         )
         await stack.enter_async_context(

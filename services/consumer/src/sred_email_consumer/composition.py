@@ -23,6 +23,7 @@ from sred_email_consumer.settings import ConsumerSettings
 from sred_email_consumer.settlement import Settlement
 from sred_email_consumer.unsubscribe import serialize
 from sred_email_consumer.suppression import RecipientScreen
+from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
@@ -58,6 +59,7 @@ class ConsumerParts:
     reclaimer: Reclaimer
     operations: EmailOperations
     control: DeliveryControl
+    suppressions: SuppressionList
     dispatch: DispatchWatch
 
 
@@ -132,5 +134,6 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         reclaimer=Reclaimer(name, scripts, claim_idle=settings.claim_idle),
         operations=EmailOperations(inspector, letters, dead_letters),
         control=DeliveryControl(pause_log, pause_copy, dispatch_scripts),
+        suppressions=SuppressionList(suppression_log, suppression_copy),
         dispatch=DispatchWatch(inspector, metrics),
     )

@@ -6,19 +6,29 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sred.email.v1 import email_pb2, operations_service_pb2_grpc
+from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
 from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.operations import EmailOperations, Selection
+from sred_email_consumer.suppression_list import SuppressionList
+from sred_email_consumer.suppressions_api import SuppressionCalls
 from sred_email_core.email_send_log.records import DeadLetterRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_core.queue.keys import Lane
 
 
-class EmailOperationsServicer(operations_service_pb2_grpc.EmailOperationsServiceServicer):
+class EmailOperationsServicer(SuppressionCalls):
     """Serves EmailOperationsService; RPCs that are not here answer UNIMPLEMENTED."""
 
-    def __init__(self, operations: EmailOperations, control: DeliveryControl, *, requests_per_second: float) -> None:
+    def __init__(
+        self,
+        operations: EmailOperations,
+        control: DeliveryControl,
+        suppressions: SuppressionList,
+        *,
+        requests_per_second: float,
+    ) -> None:
+        super().__init__(suppressions)
         self._operations = operations
         self._control = control
         self._requests_per_second = requests_per_second

@@ -11,6 +11,7 @@ from sred_email_operator.commands.cancel import cancel
 from sred_email_operator.commands.send import send
 from sred_email_operator.commands.status import status
 from sred_email_operator.commands.template import app as template
+from sred_email_operator.commands.suppressions import suppressions
 
 app = typer.Typer(
     name="sred-email",
@@ -40,6 +41,7 @@ app.command(
 app.command(epilog=_example("sred-email status 019a9c2e-7d40-7000-8000-2f3b1c5d7e90 --json"))(status)
 app.command(epilog=_example("sred-email cancel 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(cancel)
 app.add_typer(template, name="template")
+app.add_typer(suppressions)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

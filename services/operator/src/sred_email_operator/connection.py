@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
+from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_operator import output
 
 _OPTIONS = (
@@ -37,6 +38,23 @@ def dispatch_service(address: str) -> Iterator[EmailDispatchServiceStub]:
     """
     with _calls_to(address) as channel:
         yield EmailDispatchServiceStub(channel)
+
+
+@contextmanager
+def operations_service(address: str) -> Iterator[EmailOperationsServiceStub]:
+    """Connect to a consumer.
+
+    Args:
+        address: ``host:port``.
+
+    Yields:
+        The service's stub.
+
+    Raises:
+        typer.Exit: A call failed; the reason stands on stderr, and the exit code is 1.
+    """
+    with _calls_to(address) as channel:
+        yield EmailOperationsServiceStub(channel)
 
 
 @contextmanager

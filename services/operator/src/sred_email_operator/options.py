@@ -9,11 +9,16 @@ import typer
 from sred_email_templates import Product
 
 DEFAULT_INGRESS_ADDRESS = "localhost:50051"
+DEFAULT_CONSUMER_ADDRESS = "localhost:50052"
 DEFAULT_TIMEOUT_S = 10.0
 
 IngressAddress = Annotated[
     str,
     typer.Option("--address", envvar="SRED_EMAIL_INGRESS_ADDRESS", metavar="HOST:PORT", help="Where the ingress is."),
+]
+ConsumerAddress = Annotated[
+    str,
+    typer.Option("--address", envvar="SRED_EMAIL_CONSUMER_ADDRESS", metavar="HOST:PORT", help="Where a consumer is."),
 ]
 TimeoutSeconds = Annotated[
     float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="How long one call may take.")

@@ -96,6 +96,11 @@ def spinner(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda news: shown.update(Text(printable(news)))
 
 
+def shown_time(stamp: Timestamp) -> str:
+    """Write a time for people, to the millisecond."""
+    return f"{stamp.ToDatetime(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
+
+
 def enum_name(enum: EnumDescriptor, number: int) -> str:
     """Name an enum's value without its prefix, ``QUEUED`` for ``EMAIL_STATUS_QUEUED``; an unknown one by its number."""
     value = enum.values_by_number.get(number)
@@ -148,7 +153,7 @@ def _rows(message: Message) -> Iterator[tuple[str, str]]:
 
 def _shown(enum: EnumDescriptor | None, value: object) -> str:
     if isinstance(value, Timestamp):
-        return f"{value.ToDatetime(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
+        return shown_time(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if enum is not None and isinstance(value, int):

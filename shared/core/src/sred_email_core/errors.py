@@ -9,6 +9,7 @@
     │   ├── UnstorableError            the log can't hold it
     │   ├── EmailNotFoundError         no such email
     │   ├── EventsGoneError            the events after a resume_token are not kept any more
+    │   ├── NotSuppressedError         the address gets email as it is
     │   └── NotCancellableError        it is being sent, may have been accepted, or has ended
     ├── RetryLaterError                the request is fine; repeat it, with the same key, after a while
     │   ├── LogUnavailableError        PostgreSQL does not answer
@@ -85,6 +86,13 @@ class EventsGoneError(RequestRefusedError):
 
     def __init__(self) -> None:
         super().__init__("the resume_token is older than the events kept: watch without one, and read the state anew")
+
+
+class NotSuppressedError(RequestRefusedError):
+    """The address is not suppressed; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("the address is not suppressed")
 
 
 class CancelObstacle(StrEnum):

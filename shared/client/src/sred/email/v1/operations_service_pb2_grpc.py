@@ -196,17 +196,20 @@ class EmailOperationsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSuppressions(self, request, context):
-        """Lists the addresses that get no email.
+        """Lists the addresses that get no email, in the order of the addresses.
 
         Errors:
-        INVALID_ARGUMENT: a page_token that is not one of this service for these filters.
+        INVALID_ARGUMENT: a bad address, a negative page_size, or a page_token that is not one of this service for this
+        address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddSuppression(self, request, context):
-        """Suppresses an address; of one that is suppressed, replaces reason and expiry.
+        """Suppresses an address, in whatever letter case it is written; of one that is suppressed, replaces reason and expiry.
+        It is left out of emails whose first request has not gone out. Where Redis is away, UNAVAILABLE: the suppression is
+        kept and comes into force when Redis is back.
 
         Errors:
         INVALID_ARGUMENT: a bad address, or an expires_at that is not in the future.
@@ -219,7 +222,7 @@ class EmailOperationsServiceServicer(object):
         """Lets an address get email again.
 
         Errors:
-        INVALID_ARGUMENT: no address.
+        INVALID_ARGUMENT: a bad address.
         NOT_FOUND: it is not suppressed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

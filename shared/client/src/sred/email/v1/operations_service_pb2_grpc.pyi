@@ -81,13 +81,16 @@ class EmailOperationsServiceStub:
     ResumeDelivery: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ResumeDeliveryRequest, _operations_service_pb2.ResumeDeliveryResponse]
     """Goes on sending, in one lane or in all. Resuming what is not paused is OK. No errors of its own."""
     ListSuppressions: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListSuppressionsRequest, _operations_service_pb2.ListSuppressionsResponse]
-    """Lists the addresses that get no email.
+    """Lists the addresses that get no email, in the order of the addresses.
 
     Errors:
-      INVALID_ARGUMENT: a page_token that is not one of this service for these filters.
+      INVALID_ARGUMENT: a bad address, a negative page_size, or a page_token that is not one of this service for this
+        address.
     """
     AddSuppression: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.AddSuppressionRequest, _operations_service_pb2.AddSuppressionResponse]
-    """Suppresses an address; of one that is suppressed, replaces reason and expiry.
+    """Suppresses an address, in whatever letter case it is written; of one that is suppressed, replaces reason and expiry.
+    It is left out of emails whose first request has not gone out. Where Redis is away, UNAVAILABLE: the suppression is
+    kept and comes into force when Redis is back.
 
     Errors:
       INVALID_ARGUMENT: a bad address, or an expires_at that is not in the future.
@@ -96,7 +99,7 @@ class EmailOperationsServiceStub:
     """Lets an address get email again.
 
     Errors:
-      INVALID_ARGUMENT: no address.
+      INVALID_ARGUMENT: a bad address.
       NOT_FOUND: it is not suppressed.
     """
     EraseRecipient: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.EraseRecipientRequest, _operations_service_pb2.EraseRecipientResponse]
@@ -173,13 +176,16 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
     ResumeDelivery: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ResumeDeliveryRequest, _operations_service_pb2.ResumeDeliveryResponse]  # type: ignore[assignment]
     """Goes on sending, in one lane or in all. Resuming what is not paused is OK. No errors of its own."""
     ListSuppressions: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListSuppressionsRequest, _operations_service_pb2.ListSuppressionsResponse]  # type: ignore[assignment]
-    """Lists the addresses that get no email.
+    """Lists the addresses that get no email, in the order of the addresses.
 
     Errors:
-      INVALID_ARGUMENT: a page_token that is not one of this service for these filters.
+      INVALID_ARGUMENT: a bad address, a negative page_size, or a page_token that is not one of this service for this
+        address.
     """
     AddSuppression: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.AddSuppressionRequest, _operations_service_pb2.AddSuppressionResponse]  # type: ignore[assignment]
-    """Suppresses an address; of one that is suppressed, replaces reason and expiry.
+    """Suppresses an address, in whatever letter case it is written; of one that is suppressed, replaces reason and expiry.
+    It is left out of emails whose first request has not gone out. Where Redis is away, UNAVAILABLE: the suppression is
+    kept and comes into force when Redis is back.
 
     Errors:
       INVALID_ARGUMENT: a bad address, or an expires_at that is not in the future.
@@ -188,7 +194,7 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
     """Lets an address get email again.
 
     Errors:
-      INVALID_ARGUMENT: no address.
+      INVALID_ARGUMENT: a bad address.
       NOT_FOUND: it is not suppressed.
     """
     EraseRecipient: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.EraseRecipientRequest, _operations_service_pb2.EraseRecipientResponse]  # type: ignore[assignment]
@@ -307,10 +313,11 @@ class EmailOperationsServiceServicer:
         request: _operations_service_pb2.ListSuppressionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.ListSuppressionsResponse, _abc.Awaitable[_operations_service_pb2.ListSuppressionsResponse]]:
-        """Lists the addresses that get no email.
+        """Lists the addresses that get no email, in the order of the addresses.
 
         Errors:
-          INVALID_ARGUMENT: a page_token that is not one of this service for these filters.
+          INVALID_ARGUMENT: a bad address, a negative page_size, or a page_token that is not one of this service for this
+            address.
         """
 
     def AddSuppression(
@@ -318,7 +325,9 @@ class EmailOperationsServiceServicer:
         request: _operations_service_pb2.AddSuppressionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.AddSuppressionResponse, _abc.Awaitable[_operations_service_pb2.AddSuppressionResponse]]:
-        """Suppresses an address; of one that is suppressed, replaces reason and expiry.
+        """Suppresses an address, in whatever letter case it is written; of one that is suppressed, replaces reason and expiry.
+        It is left out of emails whose first request has not gone out. Where Redis is away, UNAVAILABLE: the suppression is
+        kept and comes into force when Redis is back.
 
         Errors:
           INVALID_ARGUMENT: a bad address, or an expires_at that is not in the future.
@@ -332,7 +341,7 @@ class EmailOperationsServiceServicer:
         """Lets an address get email again.
 
         Errors:
-          INVALID_ARGUMENT: no address.
+          INVALID_ARGUMENT: a bad address.
           NOT_FOUND: it is not suppressed.
         """
 
