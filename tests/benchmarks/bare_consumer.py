@@ -73,7 +73,7 @@ class BareConsumer:
             *([s.id for s in sends], [s.path for s in sends], [1] * len(sends)),
             *([None] * len(sends), [None] * len(sends), [b"h" * 32] * len(sends)),
             *([n for n, s in enumerate(sends, 1) for _ in s.ids], ids, [p for s in sends for p in range(len(s.ids))]),
-            *("bare", timedelta(minutes=1)),
+            *("bare", timedelta(minutes=1), [None] * len(ids)),
         )
         told = [i for answer in await asyncio.gather(*(self._post(send) for send in sends)) for i in answer]
         send_ids = [s.id for s in sends for _ in s.ids]

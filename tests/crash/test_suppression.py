@@ -57,7 +57,7 @@ async def test_an_email_to_a_suppressed_address_ends_without_a_request(stage: St
     await stage.assert_nothing_left()
 
 
-async def test_suppressed_recipients_are_left_out_wherever_they_stand(stage: Stage) -> None:
+async def test_hazard_27_suppressed_recipients_are_left_out_wherever_they_stand(stage: Stage) -> None:
     await suppress(stage, ADA, EVE)
     email_id = await stage.accept_one("some", to=[ADA, BOB], cc=[EVE, "carol@example.com"], bcc=[EVE])
     await stage.consumer().work()
@@ -77,7 +77,7 @@ async def test_of_a_batch_only_those_go_that_have_a_recipient(stage: Stage) -> N
 
 
 @pytest.mark.parametrize("subjects", [("lone",), ("first", "second")])
-async def test_a_repeat_leaves_out_whom_its_first_request_left_out(stage: Stage, subjects: tuple[str, ...]) -> None:
+async def test_hazard_27_a_repeat_leaves_out_whom_its_first_request_left_out(stage: Stage, subjects: tuple[str, ...]) -> None:
     consumer = await _unknown(stage, subjects, to=[ADA, BOB], cc=[EVE], suppressed=[ADA, EVE])
     await free(stage, ADA)
     await stage.time_passes(60)
@@ -88,7 +88,7 @@ async def test_a_repeat_leaves_out_whom_its_first_request_left_out(stage: Stage,
 
 
 @pytest.mark.parametrize("subjects", [("lone",), ("first", "second")])
-async def test_a_send_that_may_be_out_is_repeated_whoever_is_suppressed_since(
+async def test_hazard_27_a_send_that_may_be_out_is_repeated_whoever_is_suppressed_since(
     stage: Stage, subjects: tuple[str, ...]
 ) -> None:
     consumer = await _unknown(stage, subjects, to=[ADA])

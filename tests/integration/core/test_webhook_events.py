@@ -61,7 +61,7 @@ async def test_events_in_any_order_leave_the_worst_state(told: Told, order: tupl
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(SEVERITY, 2)))
-async def test_a_state_gives_way_to_a_worse_one_only(told: Told, first: str, second: str) -> None:
+async def test_hazard_21_a_state_gives_way_to_a_worse_one_only(told: Told, first: str, second: str) -> None:
     (email_id,) = await told.sent()
     await told.work(event(first, email_id), event(second, email_id))
     assert (await told.world.email(email_id))["delivery"] == max(first, second, key=SEVERITY.index)

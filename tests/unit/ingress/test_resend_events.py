@@ -93,7 +93,7 @@ def test_a_complaint_suppresses_the_one_address_that_it_names() -> None:
 
 @pytest.mark.parametrize("to", [["a@example.com", "b@example.com"], [], None, [5], "no address", ["no address"]])
 @pytest.mark.parametrize("kind", ["email.bounced", "email.complained"])
-def test_of_several_recipients_none_is_guessed(kind: str, to: object) -> None:
+def test_hazard_27_of_several_recipients_none_is_guessed(kind: str, to: object) -> None:
     found = event(kind, to=to, bounce={"type": "Permanent"})
     assert (found.suppress, found.suppress_reason) == (None, None)
 
