@@ -29,6 +29,7 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
     def __init__(self, parts: IngressParts) -> None:
         self._dispatch = parts.dispatch
         self._cancellation = parts.cancellation
+        self._listing = parts.listing
         self._watch = parts.watch
 
     async def SendEmail(  # noqa: N802 - named by the contract
@@ -80,6 +81,15 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
             idempotency_key=request.idempotency_key if which == "idempotency_key" else None,
         )
         return pb.GetEmailResponse(email=_email(record))
+
+    async def ListEmails(  # noqa: N802 - named by the contract
+        self,
+        request: pb.ListEmailsRequest,
+        context: grpc.aio.ServicerContext[pb.ListEmailsRequest, pb.ListEmailsResponse],  # noqa: ARG002
+    ) -> pb.ListEmailsResponse:
+        """Emails by pages."""
+        page, token = await self._listing.page(request)
+        return pb.ListEmailsResponse(emails=[_email(record) for record in page], next_page_token=token)
 
     async def CancelEmail(  # noqa: N802 - named by the contract
         self,

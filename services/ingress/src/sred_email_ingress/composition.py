@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.events import EventLog
+from sred_email_core.email_send_log.listing import EmailList
 from sred_email_core.queue.capacity import QueueCapacity
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -18,6 +19,7 @@ from sred_email_ingress.cancellation import EmailCancellation
 from sred_email_ingress.contents import ContentComposer, templates_of
 from sred_email_ingress.dispatch import RedisStreamEmailDispatchService
 from sred_email_ingress.expiry import ExpiryPolicy
+from sred_email_ingress.listing import EmailListing
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
 from sred_email_ingress.senders import SenderPolicy
@@ -46,6 +48,7 @@ class IngressParts:
     dispatch: RedisStreamEmailDispatchService
     cancellation: EmailCancellation
     backpressure: Backpressure
+    listing: EmailListing
     watch: EmailWatch
 
     async def drain(self) -> None:
@@ -98,5 +101,6 @@ def compose(
         dispatch=dispatch,
         cancellation=EmailCancellation(acceptance_log, scripts, metrics, patience=patience),
         backpressure=backpressure,
+        listing=EmailListing(EmailList(connections.pool)),
         watch=EmailWatch(EventLog(connections.pool), interval=WATCH_INTERVAL),
     )
