@@ -227,3 +227,33 @@ async def test_events_that_a_dump_brought_from_another_cluster_do_not_hold_back_
     for which in (None, [uuid.UUID(email_id)]):
         told, _ = await all_after(events, start, email_ids=which)
         assert statuses(told) == [(email_id, "FAILED")]
+
+
+async def test_the_timeline_of_an_email_is_all_that_happened_to_it_and_who_did_it(
+    world_of_log: LogWorld, events: EventLog
+) -> None:
+    email_id, letter = await world_of_log.rejected()
+    await world_of_log.letters.replay([uuid.UUID(letter)], include_outcome_unknown=False, include_poison=False)
+    claim = await world_of_log.claimed(email_id)
+    await world_of_log.log.record_answers([accepted(claim.send_id, email_id)])
+    happened = await events.timeline(uuid.UUID(email_id))
+    assert [(h.what, h.status, h.attempt, h.reason, h.consumer) for h in happened] == [
+        ("ACCEPTED", "QUEUED", 0, None, None),
+        ("FAILED", "FAILED", 1, "what the provider said", "me"),
+        ("REPLAYED", "QUEUED", 0, None, None),
+        ("SENT", "SUCCESS", 1, None, "me"),
+    ]
+    assert happened[-1].provider_message_id == f"provider-{email_id}"
+    assert [h.at for h in happened] == sorted(h.at for h in happened)
+    assert await events.timeline(uuid.uuid4()) == []
+
+
+async def test_the_acceptance_is_in_the_timeline_though_its_event_is_not(
+    world_of_log: LogWorld, events: EventLog
+) -> None:
+    (email_id,) = await world_of_log.accept()
+    await world_of_log.pool.execute("DELETE FROM email_events")
+    await world_of_log.acceptance.cancel(uuid.UUID(email_id))
+    happened = await events.timeline(uuid.UUID(email_id))
+    assert [h.what for h in happened] == ["ACCEPTED", "CANCELLED"]
+    assert happened[0].at == (await world_of_log.email(email_id))["created_at"]

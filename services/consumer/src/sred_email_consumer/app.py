@@ -80,6 +80,7 @@ async def run(settings: ConsumerSettings) -> None:
             parts.operations,
             parts.control,
             parts.suppressions,
+            parts.timeline,
             requests_per_second=settings.resend_requests_per_second,
         )
         await stack.enter_async_context(

@@ -24,9 +24,11 @@ from sred_email_consumer.settlement import Settlement
 from sred_email_consumer.unsubscribe import serialize
 from sred_email_consumer.suppression import RecipientScreen
 from sred_email_consumer.suppression_list import SuppressionList
+from sred_email_consumer.timeline import EmailTimeline
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
+from sred_email_core.email_send_log.events import EventLog
 from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
@@ -60,6 +62,7 @@ class ConsumerParts:
     operations: EmailOperations
     control: DeliveryControl
     suppressions: SuppressionList
+    timeline: EmailTimeline
     dispatch: DispatchWatch
 
 
@@ -135,5 +138,6 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         operations=EmailOperations(inspector, letters, dead_letters),
         control=DeliveryControl(pause_log, pause_copy, dispatch_scripts),
         suppressions=SuppressionList(suppression_log, suppression_copy),
+        timeline=EmailTimeline(EventLog(connections.pool)),
         dispatch=DispatchWatch(inspector, metrics),
     )

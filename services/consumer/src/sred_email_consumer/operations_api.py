@@ -12,6 +12,8 @@ from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.operations import EmailOperations, Selection
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.suppressions_api import SuppressionCalls
+from sred_email_consumer.timeline import EmailTimeline
+from sred_email_core.email_send_log.events import TimelineRecord
 from sred_email_core.email_send_log.records import DeadLetterRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_core.queue.keys import Lane
@@ -25,12 +27,14 @@ class EmailOperationsServicer(SuppressionCalls):
         operations: EmailOperations,
         control: DeliveryControl,
         suppressions: SuppressionList,
+        timeline: EmailTimeline,
         *,
         requests_per_second: float,
     ) -> None:
         super().__init__(suppressions)
         self._operations = operations
         self._control = control
+        self._timeline = timeline
         self._requests_per_second = requests_per_second
 
     async def GetQueueStats(  # noqa: N802 - named by the contract
@@ -90,6 +94,14 @@ class EmailOperationsServicer(SuppressionCalls):
         return pb.ReplayDeadLettersResponse(
             replayed=result.replayed, skipped=result.skipped, remaining=result.remaining
         )
+
+    async def GetEmailTimeline(  # noqa: N802 - named by the contract
+        self,
+        request: pb.GetEmailTimelineRequest,
+        context: grpc.aio.ServicerContext[pb.GetEmailTimelineRequest, pb.GetEmailTimelineResponse],  # noqa: ARG002
+    ) -> pb.GetEmailTimelineResponse:
+        """All that happened to one email."""
+        return pb.GetEmailTimelineResponse(entries=map(_entry, await self._timeline.of(request.email_id)))
 
     async def PauseDelivery(  # noqa: N802 - named by the contract
         self,
@@ -152,6 +164,18 @@ def _kind(value: int) -> str | None:
         raise InvalidRequestError([FieldViolation("kind", "is no kind that this version knows")])
     name = email_pb2.EmailKind.Name(value).removeprefix("EMAIL_KIND_")  # type: ignore[arg-type]
     return None if name == "UNSPECIFIED" else name
+
+
+def _entry(happened: TimelineRecord) -> pb.TimelineEntry:
+    at = Timestamp()
+    at.FromDatetime(happened.at)
+    return pb.TimelineEntry(
+        at=at,
+        what=happened.what,
+        detail=happened.reason or happened.provider_message_id or "",
+        attempt=happened.attempt,
+        consumer=happened.consumer or "",
+    )
 
 
 def _dead_letter(letter: DeadLetterRecord) -> email_pb2.DeadLetter:

@@ -866,9 +866,11 @@ class TimelineEntry(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     CONSUMER_FIELD_NUMBER: _builtins.int
     what: _builtins.str
-    """What, in a word or two."""
+    """What, in a word or two: ACCEPTED, ATTEMPT_FAILED, POSTPONED, HANDED_BACK, SENT, FAILED, REPLAYED, CANCELLED, EXPIRED
+    and others.
+    """
     detail: _builtins.str
-    """More about it, such as the provider's words. Empty: nothing to say."""
+    """More about it: the provider's words, or its id of an email that was sent. Empty: nothing to say."""
     attempt: _builtins.int
     """Attempts made by then. 0: none yet."""
     consumer: _builtins.str
@@ -963,7 +965,9 @@ class AuditEntry(_message.Message):
     actor: _builtins.str
     """Who: the name of the token. Empty: authentication was off."""
     action: _builtins.str
-    """What, in a word or two."""
+    """What, in a word or two: ACCEPTED, ATTEMPT_FAILED, POSTPONED, HANDED_BACK, SENT, FAILED, REPLAYED, CANCELLED, EXPIRED
+    and others.
+    """
     target: _builtins.str
     """To what: a lane, an id, a selection."""
     detail: _builtins.str
