@@ -1,5 +1,8 @@
 """An ingress in this process: a real gRPC server with a servicer that remembers what it was asked."""
 
+import threading
+from collections.abc import Iterator
+
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,13 +15,19 @@ from sred.email.v1.dispatch_service_pb2 import (
     CancelEmailResponse,
     GetEmailRequest,
     GetEmailResponse,
+    ListEmailsRequest,
+    ListEmailsResponse,
     SendEmailRequest,
     SendEmailResponse,
+    WatchEmailsRequest,
+    WatchEmailsResponse,
 )
 from sred.email.v1.dispatch_service_pb2_grpc import (
     EmailDispatchServiceServicer,
 )
 from sred.email.v1.email_pb2 import DeliveryState, Email, EmailKind, EmailStatus, Priority
+from sred.email.v1.operations_service_pb2 import GetEmailTimelineRequest, GetEmailTimelineResponse, TimelineEntry
+from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceServicer
 
 EMAIL_ID = "019a9c2e-7d40-7000-8000-2f3b1c5d7e90"
 NOON = Timestamp(seconds=1_750_000_000, nanos=123_000_000)
@@ -34,6 +43,10 @@ class IngressDouble(EmailDispatchServiceServicer):
         cancelled: The requests of CancelEmail.
         refusal: What the next calls end with, if anything.
         states: What GetEmail answers one after the other, the last one again and again.
+        emails: What ListEmails lists.
+        listed: The requests of ListEmails.
+        happenings: What each call of WatchEmails tells before it ends, with the status it ends with; None: it goes on.
+        watched: The requests of WatchEmails.
     """
 
     def __init__(self) -> None:
@@ -43,6 +56,10 @@ class IngressDouble(EmailDispatchServiceServicer):
         self.cancelled: list[CancelEmailRequest] = []
         self.refusal: Status | None = None
         self.states: list[Email | grpc.StatusCode] = [email()]
+        self.emails: list[Email] = []
+        self.listed: list[ListEmailsRequest] = []
+        self.happenings: list[tuple[list[WatchEmailsResponse], grpc.StatusCode | None]] = []
+        self.watched: list[WatchEmailsRequest] = []
 
     def refuse_with(self, *details: Message, code: int = INVALID_ARGUMENT, message: str = "the request is bad") -> None:
         self.refusal = Status(code=code, message=message)
@@ -73,6 +90,29 @@ class IngressDouble(EmailDispatchServiceServicer):
         self._end_if_refused(context)
         return CancelEmailResponse(email=email(EmailStatus.EMAIL_STATUS_CANCELLED))
 
+    def ListEmails(  # noqa: N802 - the name in the contract
+        self, request: ListEmailsRequest, context: grpc.ServicerContext
+    ) -> ListEmailsResponse:
+        self.listed.append(request)
+        self._end_if_refused(context)
+        begin = int(request.page_token or "0")
+        end = begin + request.page_size
+        more = end < len(self.emails)
+        return ListEmailsResponse(emails=self.emails[begin:end], next_page_token=str(end) if more else "")
+
+    def WatchEmails(  # noqa: N802 - the name in the contract
+        self, request: WatchEmailsRequest, context: grpc.ServicerContext
+    ) -> Iterator[WatchEmailsResponse]:
+        self.watched.append(request)
+        self._end_if_refused(context)
+        told, end = self.happenings.pop(0)
+        yield from told
+        if end is not None:
+            context.abort(end, "it ends")
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        ended.wait()
+
     def _end_if_refused(self, context: grpc.ServicerContext) -> None:
         if self.refusal is not None:
             context.abort_with_status(to_status(self.refusal))
@@ -96,3 +136,23 @@ def email(status: EmailStatus.ValueType = EmailStatus.EMAIL_STATUS_SUCCESS, **fi
         found.delivery = DeliveryState.DELIVERY_STATE_DELIVERED
     found.MergeFrom(Email(**fields))  # type: ignore[arg-type]
     return found
+
+
+class ConsumerDouble(EmailOperationsServiceServicer):
+    """Answers GetEmailTimeline with its entries."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.asked: list[GetEmailTimelineRequest] = []
+        self.entries = [
+            TimelineEntry(at=NOON, what="ACCEPTED"),
+            TimelineEntry(at=NOON, what="ATTEMPT_FAILED", attempt=1, detail="no\x1banswer", consumer="consumer-1"),
+        ]
+
+    def GetEmailTimeline(  # noqa: N802 - the name in the contract
+        self,
+        request: GetEmailTimelineRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> GetEmailTimelineResponse:
+        self.asked.append(request)
+        return GetEmailTimelineResponse(entries=self.entries)

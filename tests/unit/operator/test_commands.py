@@ -20,7 +20,12 @@ RETRYING = EmailStatus.EMAIL_STATUS_RETRYING
 
 
 def run(*words: str, address: str = NOBODY, stdin: str | bytes | None = None, **env: str) -> Result:
-    result = CliRunner().invoke(app, words, input=stdin, env={"SRED_EMAIL_INGRESS_ADDRESS": address, **env})
+    result = CliRunner().invoke(
+        app,
+        words,
+        input=stdin,
+        env={"SRED_EMAIL_INGRESS_ADDRESS": address, "SRED_EMAIL_CONSUMER_ADDRESS": NOBODY, **env},
+    )
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     assert "\x1b" not in result.output
@@ -282,7 +287,7 @@ def test_a_body_that_is_not_utf_8_is_wrong_usage(tmp_path: Path) -> None:
 def test_help_names_the_commands_and_each_gives_an_example() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("send", "status", "cancel"):
+    for command in ("send", "status", "list", "watch", "cancel"):
         assert command in result.stdout
         assert f"Example:\n    sred-email {command} " in run(command, "--help").stdout
 

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from sred_email_operator.commands.cancel import cancel
+from sred_email_operator.commands.list_emails import list_emails
 from sred_email_operator.commands.send import send
 from sred_email_operator.commands.status import status
 from sred_email_operator.commands.template import app as template
 from sred_email_operator.commands.suppressions import suppressions
+from sred_email_operator.commands.watch import watch
 
 app = typer.Typer(
     name="sred-email",
@@ -39,6 +41,8 @@ app.command(
     )
 )(send)
 app.command(epilog=_example("sred-email status 019a9c2e-7d40-7000-8000-2f3b1c5d7e90 --json"))(status)
+app.command("list", epilog=_example("sred-email list --status FAILED --after 24h --limit 200 --json"))(list_emails)
+app.command(epilog=_example("sred-email watch 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(watch)
 app.command(epilog=_example("sred-email cancel 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(cancel)
 app.add_typer(template, name="template")
 app.add_typer(suppressions)

@@ -40,6 +40,11 @@ def dispatch_service(address: str) -> Iterator[EmailDispatchServiceStub]:
         yield EmailDispatchServiceStub(channel)
 
 
+def channel_to(address: str) -> grpc.Channel:
+    """A channel to a service; a context manager, at whose end it is closed."""
+    return grpc.insecure_channel(address, options=_OPTIONS)
+
+
 @contextmanager
 def operations_service(address: str) -> Iterator[EmailOperationsServiceStub]:
     """Connect to a consumer.
@@ -59,7 +64,7 @@ def operations_service(address: str) -> Iterator[EmailOperationsServiceStub]:
 
 @contextmanager
 def _calls_to(address: str) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+    with channel_to(address) as channel:
         try:
             yield channel
         except grpc.RpcError as error:

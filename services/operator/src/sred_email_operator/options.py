@@ -20,6 +20,12 @@ ConsumerAddress = Annotated[
     str,
     typer.Option("--address", envvar="SRED_EMAIL_CONSUMER_ADDRESS", metavar="HOST:PORT", help="Where a consumer is."),
 ]
+TimelineAddress = Annotated[
+    str,
+    typer.Option(
+        "--consumer-address", envvar="SRED_EMAIL_CONSUMER_ADDRESS", metavar="HOST:PORT", help="Where the consumer is."
+    ),
+]
 TimeoutSeconds = Annotated[
     float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="How long one call may take.")
 ]

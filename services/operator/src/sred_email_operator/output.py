@@ -6,8 +6,9 @@ are shown with their control characters escaped, so that none of them can steer 
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC
 from typing import cast
 
@@ -37,12 +38,25 @@ _STYLES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A field that holds several messages.
+
+    Attributes:
+        messages: What JSON gets.
+        lines: What people get.
+    """
+
+    messages: Sequence[Message]
+    lines: Sequence[str]
+
+
 def console(*, stderr: bool = False) -> Console:
     """Open the console of stdout or stderr as it is now."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
-def show(message: Message, *, as_json: bool, **more: str | bool) -> None:
+def show(message: Message, *, as_json: bool, **more: str | bool | Listed) -> None:
     """Print a message of the contract, every field under its name there.
 
     Args:
@@ -51,7 +65,8 @@ def show(message: Message, *, as_json: bool, **more: str | bool) -> None:
         more: Further fields, which the message itself lacks.
     """
     if as_json:
-        typer.echo(json.dumps(as_dict(message) | more, indent=2))
+        fields = {n: [as_dict(m) for m in v.messages] if isinstance(v, Listed) else v for n, v in more.items()}
+        typer.echo(json.dumps(as_dict(message) | fields, indent=2))
         return
     rows = [*_rows(message), *((name, _shown(None, value)) for name, value in more.items())]
     width = max(len(name) for name, _ in rows) + 2
@@ -59,6 +74,42 @@ def show(message: Message, *, as_json: bool, **more: str | bool) -> None:
     for name, text in rows:
         aligned = text.replace("\n", "\n" + " " * width)
         screen.print(Text.assemble((name.ljust(width), "bold"), (aligned, _STYLES.get(text, ""))), soft_wrap=True)
+
+
+def show_line(message: Message, **more: str) -> None:
+    """Print a message as one line of JSON.
+
+    Args:
+        message: What to print.
+        more: Further fields, which the message itself lacks.
+    """
+    typer.echo(json.dumps(as_dict(message) | more, ensure_ascii=False))
+
+
+def show_row(*cells: tuple[str, int]) -> None:
+    """Print a row of a table; on a terminal it is cut at the edge, elsewhere it is whole.
+
+    Args:
+        cells: Text and width of each; the last one may be longer.
+    """
+    screen = console()
+    texts = [(printable(text).ljust(width), _STYLES.get(text, "")) for text, width in cells]
+    row = Text("  ").join(Text(text, style) for text, style in texts)
+    row.rstrip()
+    if screen.is_terminal:
+        screen.print(row, no_wrap=True, overflow="ellipsis")
+    else:
+        screen.print(row, soft_wrap=True)
+
+
+def print_note(note: str) -> None:
+    """Print on stderr what a person may want to know besides."""
+    console(stderr=True).print(Text(printable(note), style="dim"), soft_wrap=True)
+
+
+def shown(value: object, enum: EnumDescriptor | None = None) -> str:
+    """Show a value of a message to people; what is not set is a dash."""
+    return _shown(enum, value) or _NOTHING
 
 
 def print_failure(reason: str, *details: str) -> None:
@@ -152,6 +203,8 @@ def _rows(message: Message) -> Iterator[tuple[str, str]]:
 
 
 def _shown(enum: EnumDescriptor | None, value: object) -> str:
+    if isinstance(value, Listed):
+        return "\n".join(map(printable, value.lines))
     if isinstance(value, Timestamp):
         return shown_time(value)
     if isinstance(value, bool):
