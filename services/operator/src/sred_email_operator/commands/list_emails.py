@@ -20,7 +20,7 @@ from sred_email_operator.options import (
 )
 
 _PAGE = 500
-_WIDTHS = (27, 36, 18, 9, 15, 8)
+_WIDTHS = (27, 36, 20, 10, 15, 8, 24, 0)
 _HEAD = ("created_at", "email_id", "kind", "status", "delivery", "attempts", "to", "subject")
 
 _Status = Annotated[
@@ -68,7 +68,7 @@ def list_emails(  # noqa: PLR0913 - an argument for each option
                 output.show_line(email)
             else:
                 if listed == 0:
-                    output.show_row(*zip(_HEAD, (*_WIDTHS, 0, 0), strict=True))
+                    output.show_row(*zip(_HEAD, _WIDTHS, strict=True))
                 _show(email)
             listed += 1
     if not as_json and listed == 0:
@@ -103,4 +103,4 @@ def _show(email: Email) -> None:
         f"{first} +{len(others)}" if others else first,
         email.subject,
     )
-    output.show_row(*zip(cells, (*_WIDTHS, 24, 0), strict=True))
+    output.show_row(*zip(cells, _WIDTHS, strict=True))
