@@ -11,6 +11,8 @@ from google.rpc.status_pb2 import Status
 from grpc_status.rpc_status import to_status
 
 from sred.email.v1.dispatch_service_pb2 import (
+    BatchSendEmailsRequest,
+    BatchSendEmailsResponse,
     CancelEmailRequest,
     CancelEmailResponse,
     GetEmailRequest,
@@ -21,6 +23,7 @@ from sred.email.v1.dispatch_service_pb2 import (
     SendEmailResponse,
     WatchEmailsRequest,
     WatchEmailsResponse,
+    SendEmailResult,
 )
 from sred.email.v1.dispatch_service_pb2_grpc import (
     EmailDispatchServiceServicer,
@@ -38,7 +41,8 @@ class IngressDouble(EmailDispatchServiceServicer):
 
     Attributes:
         address: Where it listens.
-        sent: The requests of SendEmail.
+        sent: The requests of SendEmail and BatchSendEmails.
+        refused_members: What emails with these subjects end with in a batch.
         asked: The requests of GetEmail.
         cancelled: The requests of CancelEmail.
         refusal: What the next calls end with, if anything.
@@ -52,6 +56,7 @@ class IngressDouble(EmailDispatchServiceServicer):
     def __init__(self) -> None:
         self.address = ""
         self.sent: list[SendEmailRequest] = []
+        self.refused_members: dict[str, Status] = {}
         self.asked: list[GetEmailRequest] = []
         self.cancelled: list[CancelEmailRequest] = []
         self.refusal: Status | None = None
@@ -72,6 +77,21 @@ class IngressDouble(EmailDispatchServiceServicer):
         self.sent.append(request)
         self._end_if_refused(context)
         return SendEmailResponse(email_id=EMAIL_ID, status=EmailStatus.EMAIL_STATUS_QUEUED, accepted_at=NOON)
+
+    def BatchSendEmails(  # noqa: N802 - the name in the contract
+        self, request: BatchSendEmailsRequest, context: grpc.ServicerContext
+    ) -> BatchSendEmailsResponse:
+        self.sent.extend(request.requests)
+        self._end_if_refused(context)
+        accepted = SendEmailResponse(email_id=EMAIL_ID, status=EmailStatus.EMAIL_STATUS_QUEUED, accepted_at=NOON)
+        return BatchSendEmailsResponse(
+            results=[
+                SendEmailResult(error=self.refused_members[each.inline.subject])
+                if each.inline.subject in self.refused_members
+                else SendEmailResult(response=accepted)
+                for each in request.requests
+            ]
+        )
 
     def GetEmail(  # noqa: N802 - the name in the contract
         self, request: GetEmailRequest, context: grpc.ServicerContext

@@ -37,7 +37,8 @@ def _example(command: str) -> str:
 app.command(
     epilog=_example(
         "sred-email send --kind welcome --to ada@example.com \\\n"
-        "    --subject Welcome --html '<p>Hello, Ada</p>' --key welcome-ada --wait"
+        "    --subject Welcome --html '<p>Hello, Ada</p>' --key welcome-ada --wait\n"
+        "  sred-email send --kind system-notification --file emails.csv --key spring-news"
     )
 )(send)
 app.command(epilog=_example("sred-email status 019a9c2e-7d40-7000-8000-2f3b1c5d7e90 --json"))(status)

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.email_pb2 import Attachment, EmailKind, EmailStatus, InlineContent, Priority
 from sred_email_operator import output
+from sred_email_operator.commands.send_file import send_file
 from sred_email_operator.connection import dispatch_service
 from sred_email_operator.options import (
     DEFAULT_INGRESS_ADDRESS,
@@ -24,12 +25,12 @@ from sred_email_operator.waiting import wait_until_ended
 
 _BODY_HELP = "the text itself, @FILE, or - for stdin"
 
-_Kind = Annotated[str, typer.Option(metavar="KIND", help=f"One of {output.enum_choices(EmailKind.DESCRIPTOR)}.")]
+_Kind = Annotated[str | None, typer.Option(metavar="KIND", help=f"One of {output.enum_choices(EmailKind.DESCRIPTOR)}.")]
 _Priority = Annotated[
     str | None,
     typer.Option(metavar="LANE", help=f"One of {output.enum_choices(Priority.DESCRIPTOR)}; default: the kind's."),
 ]
-_To = Annotated[list[str], typer.Option(metavar="ADDRESS", help="A recipient; may be repeated.")]
+_To = Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="A recipient; may be repeated.")]
 _Cc = Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Gets a copy; may be repeated.")]
 _Bcc = Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Gets a hidden copy; may be repeated.")]
 _ReplyTo = Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Where answers go; may be repeated.")]
@@ -43,15 +44,30 @@ _Attach = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="A file; may be repeated."),
 ]
-_Key = Annotated[str | None, typer.Option(metavar="KEY", help="Idempotency key; default: one is made and printed.")]
+_Key = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Idempotency key; default: one is made and printed. With --file, the mailing's name: keys are made of it, "
+        "the kind and the first recipient, for emails that have none.",
+    ),
+]
+_File = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Send many: CSV, a JSON array or JSON lines; - for stdin. Fields are named as in the contract (to, html,"
+        " tags.NAME ...); --kind, --subject, --html, --text, --from and --priority are for those without.",
+    ),
+]
 _Wait = Annotated[bool, typer.Option("--wait", help="Wait until the email has ended; exit 1 unless it is SUCCESS.")]
 
 
 def send(  # noqa: PLR0913 - an argument for each option
     *,
-    kind: _Kind,
-    to: _To,
-    subject: _Subject,
+    kind: _Kind = None,
+    to: _To = None,
+    subject: _Subject = "",
     html: _Html = "",
     text: _Text = "",
     from_address: _From = "",
@@ -63,14 +79,31 @@ def send(  # noqa: PLR0913 - an argument for each option
     header: _Header = None,
     attach: _Attach = None,
     key: _Key = None,
+    file: _File = None,
     wait: _Wait = False,
     address: IngressAddress = DEFAULT_INGRESS_ADDRESS,
     timeout_s: TimeoutSeconds = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Send one email. Repeating it with the same --key never sends a second one."""
-    if html == text == "-":
-        raise typer.BadParameter("only one of the two can come from stdin", param_hint="--html, --text")
+    """Send one email, or many from a file. Repeating it with the same --key never sends a second one."""
+    if [html, text, file].count("-") > 1:
+        raise typer.BadParameter("only one of them can come from stdin", param_hint="--html, --text, --file")
+    if file is not None:
+        if to or cc or bcc or reply_to or tag or header or attach or wait:
+            raise typer.BadParameter("these belong into the file", param_hint="--to, --cc, --tag ...")
+        defaults = {
+            "kind": kind,
+            "subject": subject,
+            "html": _body(html, "--html"),
+            "text": _body(text, "--text"),
+            "from_address": from_address,
+            "priority": priority,
+        }
+        given = {name: value for name, value in defaults.items() if value}
+        send_file(file, defaults=given, mailing=key, address=address, timeout_s=timeout_s, as_json=as_json)
+        return
+    if kind is None or not to:
+        raise typer.BadParameter("is needed, or --file", param_hint="--to" if kind else "--kind")
     request = SendEmailRequest(
         kind=EmailKind.Value(_enum_name(EmailKind.DESCRIPTOR, kind, "--kind")),
         priority=Priority.Value(_enum_name(Priority.DESCRIPTOR, priority, "--priority"))
