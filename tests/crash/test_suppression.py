@@ -77,7 +77,9 @@ async def test_of_a_batch_only_those_go_that_have_a_recipient(stage: Stage) -> N
 
 
 @pytest.mark.parametrize("subjects", [("lone",), ("first", "second")])
-async def test_hazard_27_a_repeat_leaves_out_whom_its_first_request_left_out(stage: Stage, subjects: tuple[str, ...]) -> None:
+async def test_hazard_27_a_repeat_leaves_out_whom_its_first_request_left_out(
+    stage: Stage, subjects: tuple[str, ...]
+) -> None:
     consumer = await _unknown(stage, subjects, to=[ADA, BOB], cc=[EVE], suppressed=[ADA, EVE])
     await free(stage, ADA)
     await stage.time_passes(60)

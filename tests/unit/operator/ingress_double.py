@@ -21,9 +21,9 @@ from sred.email.v1.dispatch_service_pb2 import (
     ListEmailsResponse,
     SendEmailRequest,
     SendEmailResponse,
+    SendEmailResult,
     WatchEmailsRequest,
     WatchEmailsResponse,
-    SendEmailResult,
 )
 from sred.email.v1.dispatch_service_pb2_grpc import (
     EmailDispatchServiceServicer,

@@ -21,10 +21,10 @@ from sred_email_consumer.retry_policy import RetryPolicy
 from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.settings import ConsumerSettings
 from sred_email_consumer.settlement import Settlement
-from sred_email_consumer.unsubscribe import serialize
 from sred_email_consumer.suppression import RecipientScreen
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.timeline import EmailTimeline
+from sred_email_consumer.unsubscribe import serialize
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog

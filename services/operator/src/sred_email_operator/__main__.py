@@ -11,8 +11,8 @@ from sred_email_operator.commands.cancel import cancel
 from sred_email_operator.commands.list_emails import list_emails
 from sred_email_operator.commands.send import send
 from sred_email_operator.commands.status import status
-from sred_email_operator.commands.template import app as template
 from sred_email_operator.commands.suppressions import suppressions
+from sred_email_operator.commands.template import app as template
 from sred_email_operator.commands.watch import watch
 
 app = typer.Typer(

@@ -12,8 +12,8 @@ from sred_email_operator.options import (
     DEFAULT_INGRESS_ADDRESS,
     DEFAULT_TIMEOUT_S,
     AsJson,
-    TimelineAddress,
     IngressAddress,
+    TimelineAddress,
     TimeoutSeconds,
 )
 from sred_email_operator.timeline import line, timeline_of
