@@ -58,7 +58,8 @@ class Watcher:
 
     async def begun(self) -> "Watcher":
         """Wait until it has begun: nothing is missed from then on."""
-        await self.call.initial_metadata()
+        headers = dict(await self.call.initial_metadata() or ())
+        self.token = str(headers.get("resume-token", self.token))
         return self
 
     async def next(self) -> email_pb2.EmailEvent:
@@ -157,6 +158,21 @@ async def test_a_token_goes_on_after_its_event_and_nothing_is_missed_meanwhile(s
     named = Watcher(served, *rest[::2], resume_token=watcher.token)
     assert await named.statuses(3) == [(email_id, QUEUED) for email_id in rest[::2]]
     again.call.cancel()
+    named.call.cancel()
+
+
+async def test_a_watch_that_ended_before_its_first_event_goes_on_with_the_token_of_its_headers(
+    served: Served, log: LogWorld
+) -> None:
+    watcher = await Watcher(served).begun()
+    watcher.call.cancel()
+    (email_id,) = await log.accept()
+    again = await Watcher(served, resume_token=watcher.token).begun()
+    assert again.token == watcher.token
+    assert await again.statuses(1) == [(email_id, QUEUED)]
+    again.call.cancel()
+    named = await Watcher(served, email_id).begun()
+    assert named.token == ""  # its state is still to be told
     named.call.cancel()
 
 

@@ -125,6 +125,7 @@ class IngressDouble(EmailDispatchServiceServicer):
     ) -> Iterator[WatchEmailsResponse]:
         self.watched.append(request)
         self._end_if_refused(context)
+        context.send_initial_metadata((("resume-token", request.resume_token or "begun"),))
         told, end = self.happenings.pop(0)
         yield from told
         if end is not None:

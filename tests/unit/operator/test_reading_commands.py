@@ -152,12 +152,13 @@ def test_watch_prints_an_object_on_each_line_with_the_token_to_go_on_with(ingres
 
 def test_watch_goes_on_after_the_last_event_when_the_service_was_away(ingress: IngressDouble) -> None:
     ingress.happenings = [
+        ([], grpc.StatusCode.UNAVAILABLE),
         ([happened("t1", QUEUED)], grpc.StatusCode.UNAVAILABLE),
         ([happened("t2", SUCCESS)], grpc.StatusCode.OUT_OF_RANGE),
     ]
     result = run("watch", ingress=ingress)
     assert [line.split()[4] for line in result.stdout.splitlines()] == ["QUEUED", "SUCCESS"]
-    assert [asked.resume_token for asked in ingress.watched] == ["", "t1"]
+    assert [asked.resume_token for asked in ingress.watched] == ["", "begun", "t1"]
 
 
 def test_watch_gives_up_on_a_service_that_stays_away(ingress: IngressDouble) -> None:

@@ -105,8 +105,10 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
         context: grpc.aio.ServicerContext[pb.WatchEmailsRequest, pb.WatchEmailsResponse],
     ) -> AsyncIterator[pb.WatchEmailsResponse]:
         """What happens to emails, until the caller hangs up."""
-        async with aclosing(await self._watch.begin(request.email_ids, request.resume_token)) as events:
-            await context.send_initial_metadata(())  # the caller may know that nothing is missed from here on
+        watch = await self._watch.begin(request.email_ids, request.resume_token)
+        async with aclosing(watch.events) as events:
+            # The caller may know that nothing is missed from here on.
+            await context.send_initial_metadata((("resume-token", watch.resume_token),) if watch.resume_token else ())
             async for event, resume_token in events:
                 yield pb.WatchEmailsResponse(event=_event(event), resume_token=resume_token)
 

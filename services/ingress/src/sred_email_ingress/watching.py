@@ -4,6 +4,7 @@ import asyncio
 import struct
 import uuid
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sred_email_core.email_send_log.events import EventLog, EventPage, EventRecord, Position, WatchStart
@@ -27,6 +28,20 @@ _TOKENS = TokenMaker(b"resume")
 _NUMBERS = struct.Struct(">qq")
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A watch that has begun.
+
+    Attributes:
+        resume_token: Goes on from its beginning; empty: present states come first, which only a new watch tells.
+        events: What happens, without an end, each with the token to go on after it. It raises EventsGoneError where
+            those after the token are not kept any more, and LogUnavailableError when PostgreSQL does not answer.
+    """
+
+    resume_token: str
+    events: AsyncGenerator[tuple[EventRecord, str]]
+
+
 class EmailWatch:
     """Begins watches, and knows how many there are."""
 
@@ -42,16 +57,12 @@ class EmailWatch:
         self._reading = asyncio.Semaphore(_READERS)
         self._watches = 0
 
-    async def begin(self, email_ids: Sequence[str], resume_token: str) -> AsyncGenerator[tuple[EventRecord, str]]:
+    async def begin(self, email_ids: Sequence[str], resume_token: str) -> Watch:
         """Begin to watch; nothing that happens from then on is missed.
 
         Args:
             email_ids: As the caller wrote them; none: all emails.
             resume_token: Of the event to go on after; empty: from the present.
-
-        Returns:
-            Events without an end, each with the token to go on after it. It raises EventsGoneError where those after
-            the token are not kept any more, and LogUnavailableError when PostgreSQL does not answer.
 
         Raises:
             InvalidRequestError: An id is no UUID, there are too many, or the token is none of ours.
@@ -70,7 +81,7 @@ class EmailWatch:
             raise EmailNotFoundError(f"there is no email {missing[0]}")
         if position is not None:
             start = WatchStart(position, states={}, shown={})
-        return self._events(ids or None, start)
+        return Watch("" if start.states else write_token(start.position), self._events(ids or None, start))
 
     async def close(self) -> None:
         """Stop looking at the log."""

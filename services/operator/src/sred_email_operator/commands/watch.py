@@ -68,7 +68,8 @@ def _responses(
     while True:
         call = service.WatchEmails(request)
         try:
-            call.initial_metadata()  # comes when the watch has begun, or has failed
+            begun = dict(call.initial_metadata())  # comes when the watch has begun, or has failed
+            request.resume_token = str(begun.get("resume-token", request.resume_token))
             if call.is_active():
                 away_since = None
             for response in call:

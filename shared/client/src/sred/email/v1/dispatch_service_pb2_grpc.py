@@ -159,7 +159,8 @@ class EmailDispatchServiceServicer(object):
         each email, at least once: repeats are allowed, gaps are not. SENDING is a state but no event. Whoever reads slowly
         loses nothing.
 
-        It ends with UNAVAILABLE when the server stops or PostgreSQL is away: watch again with the last token.
+        It ends with UNAVAILABLE when the server stops or PostgreSQL is away: watch again with the last token. Where no present
+        states come first, the response headers hold a token, too (resume-token), for a watch that ends before its first event.
 
         Errors:
         INVALID_ARGUMENT: an email_id that is no UUID, more than 1,000 of them, or a resume_token that is not one of this
