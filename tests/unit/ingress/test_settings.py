@@ -29,6 +29,7 @@ BAD_VALUES = {
     "SRED_EMAIL_BRAND_COLOR": ["blue", "#12345", "#1d4f7c;"],
     "SRED_EMAIL_SUPPORT_ADDRESS": ["help", "Help <help@example.com>"],
     "SRED_EMAIL_POSTAL_ADDRESS": ["a\nb"],
+    "SRED_EMAIL_RESEND_WEBHOOK_SECRET": ["secret", "whsec_", "whsec_c2VjcmV0,other", ",", "whsec_!"],
     "SRED_EMAIL_INGRESS_GRPC_LISTEN": ["50051", "localhost:0"],
     "SRED_EMAIL_INGRESS_HTTP_LISTEN": ["8080", "localhost:65536"],
 }
@@ -111,3 +112,10 @@ def test_the_product_of_emails_is_what_the_settings_say(monkeypatch: pytest.Monk
         support_address="help@claims.example",
         postal_address="1 Main Street",
     )
+
+
+def test_while_a_webhook_secret_is_replaced_there_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"SRED_EMAIL_RESEND_WEBHOOK_SECRET": "whsec_c2VjcmV0, whsec_b3RoZXI="})
+    assert settings.resend_webhook_secret == ("whsec_c2VjcmV0", "whsec_b3RoZXI=")
+    assert "c2VjcmV0" not in repr(settings)
+    assert load(monkeypatch, {"SRED_EMAIL_RESEND_WEBHOOK_SECRET": ""}).resend_webhook_secret == ()
