@@ -179,7 +179,17 @@ async def test_of_a_hundred_thousand_bad_ids_some_are_named(caller: Caller) -> N
     assert bad_fields(refused) == [f"ids.values[{index}]" for index in range(50)]
 
 
-METHODS = ["GetQueueStats", "ListDeadLetters", "ReplayDeadLetters", "PauseDelivery", "ResumeDelivery"]
+METHODS = [
+    "GetQueueStats",
+    "ListDeadLetters",
+    "ReplayDeadLetters",
+    "PauseDelivery",
+    "ResumeDelivery",
+    "GetEmailTimeline",
+    "ListSuppressions",
+    "AddSuppression",
+    "RemoveSuppression",
+]
 RAW = st.one_of(
     st.binary(max_size=60),
     st.builds(field, st.integers(4, 20), st.binary(max_size=20)),

@@ -4,8 +4,9 @@
 ALTER TABLE email_events ADD COLUMN IF NOT EXISTS delivery text;
 
 -- Events of the provider whose email id is not among its tags find their email by this. Partial, so that an email is
--- entered once: by the record of its end, which is never HOT anyway.
-CREATE INDEX email_send_log_provider_message ON email_send_log (provider_message_id) WHERE provider_message_id IS NOT NULL;
+-- entered once: by the record of its end, which is never HOT anyway. A hash: what a provider calls an id may be long.
+CREATE INDEX email_send_log_provider_message ON email_send_log USING hash (provider_message_id)
+    WHERE provider_message_id IS NOT NULL;
 
 -- Authentic events of the provider, kept before they are answered, and worked afterwards.
 CREATE TABLE email_webhook_events (
