@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crash.bad_input.calls import OPERATIONS, Caller, assert_tells_why, bad_fields
 from crash.bad_input.lasting_world import Logs, lasting_world
-from crash.bad_input.requests import INT32, TEXTS
+from crash.bad_input.requests import ADDRESSES, INT32, NANOS, SECONDS, TEXTS
 from crash.bad_input.wire import broken, examples, field
 from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
@@ -179,16 +180,35 @@ async def test_of_a_hundred_thousand_bad_ids_some_are_named(caller: Caller) -> N
     assert bad_fields(refused) == [f"ids.values[{index}]" for index in range(50)]
 
 
+OTHERS = ADDRESSES.filter(lambda address: "ada@" not in address.lower())
+"""The emails of this world go to ada@example.com: that address stays free."""
+STAMPS = st.one_of(st.none(), st.builds(Timestamp, seconds=SECONDS, nanos=NANOS))
+SUPPRESSIONS = st.one_of(
+    st.builds(pb.AddSuppressionRequest, address=OTHERS, reason=INT32, expires_at=STAMPS),
+    st.builds(pb.AddSuppressionRequest, address=OTHERS, reason=st.integers(0, 3), expires_at=STAMPS),
+    st.builds(pb.RemoveSuppressionRequest, address=OTHERS),
+    st.builds(pb.ListSuppressionsRequest, address=OTHERS, page_size=INT32, page_token=TOKENS),
+    st.builds(pb.ListSuppressionsRequest, page_size=st.sampled_from([-1, 0, 1, 2**31 - 1]), page_token=TOKENS),
+)
+
+
+@examples(200)
+@given(request=SUPPRESSIONS)
+async def test_whatever_is_asked_of_the_suppressions_is_done_or_refused_with_words(
+    caller: Caller, request: Any
+) -> None:
+    method = type(request).__name__.removesuffix("Request")
+    answer = await caller.call(method, request, allowed=MAY_SAY)
+    if isinstance(answer, Status):
+        assert_tells_why(answer)
+    elif method == "AddSuppression":
+        listed = await caller.call("ListSuppressions", pb.ListSuppressionsRequest(address=request.address))
+        assert list(listed.suppressions) == [answer.suppression]
+
+
 METHODS = [
-    "GetQueueStats",
-    "ListDeadLetters",
-    "ReplayDeadLetters",
-    "PauseDelivery",
-    "ResumeDelivery",
-    "GetEmailTimeline",
-    "ListSuppressions",
-    "AddSuppression",
-    "RemoveSuppression",
+    *("GetQueueStats", "ListDeadLetters", "ReplayDeadLetters", "PauseDelivery", "ResumeDelivery"),
+    *("ListSuppressions", "AddSuppression", "RemoveSuppression", "GetEmailTimeline"),
 ]
 RAW = st.one_of(
     st.binary(max_size=60),
@@ -215,6 +235,7 @@ async def test_what_is_not_there_yet_is_said_not_to_be(caller: Caller, method: s
 
 @pytest.mark.parametrize("until_", ["", "soon", "inf", "-inf", "nan", "1e300", "0x10", "-1", "\ud7ff", "1" * 400])
 async def test_the_queue_is_told_whatever_redis_says_of_the_state(caller: Caller, world: World, until_: str) -> None:
+    await caller.call("ResumeDelivery", b"")  # another test may have paused it
     for state in (b"PAUSED", b"", b"\xff", b"RUNNING_AWAY", b"UNSPECIFIED"):
         await world.redis.hset(world.keys.dispatch, mapping={"until": until_, "state": state, "reason": b"\xff\x00"})
         stats = await caller.call("GetQueueStats", b"")
