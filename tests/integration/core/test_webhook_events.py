@@ -10,6 +10,7 @@ import pytest
 from integration.core.log_builder import LogWorld, accepted, send_of
 
 from sred_email_core.email_send_log.records import Claim, FailureAction
+from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.email_send_log.webhook_events import WebhookEvent, WebhookLog, Worked
 
 SEVERITY = ("SENT", "DELAYED", "DELIVERED", "DELIVERY_FAILED", "BOUNCED", "COMPLAINED")
@@ -290,3 +291,13 @@ async def test_an_email_that_an_event_closed_is_not_claimed_any_more(told: Told)
     (answer,) = await told.world.log.claim([send_of(email_id)])
     assert not isinstance(answer, Claim)
     assert answer[email_id].ended
+
+
+async def test_an_event_of_anothers_email_suppresses_its_address_once(told: Told) -> None:
+    bounced = event("BOUNCED", provider_message_id="another's", suppress="b@example.com", suppress_reason="BOUNCED")
+    assert (await told.work(bounced)).suppressed
+    await told.world.pool.execute("UPDATE email_webhook_events SET due_at = now()")
+    assert await SuppressionLog(told.world.pool).free("b@example.com")  # an operator knows better
+    worked = await told.log.work(size=100)
+    assert (worked.unknown, worked.suppressed) == (1, False)
+    assert await SuppressionLog(told.world.pool).page(address=None, after=None, size=1) == []

@@ -112,7 +112,7 @@ class WebhookLog:
         async def postpone() -> list[str]:
             async with self._pool.acquire() as connection, connection.transaction():
                 rows = await connection.fetch(query("take_webhook_events"), 1)
-                return await _postpone(connection, [row["svix_id"] for row in rows])
+                return await _postpone(connection, [row["svix_id"] for row in rows], suppressed=False)
 
         return await postgres.run(postpone)
 
@@ -142,7 +142,7 @@ class WebhookLog:
             unknown = [row["svix_id"] for row in rows if row["email_id"] is None]
             worked.unknown = len(unknown)
             if unknown:
-                worked.given_up = await _postpone(connection, unknown)
+                worked.given_up = await _postpone(connection, unknown, suppressed=True)
             await connection.execute(query("finish_webhook_events"), [row["svix_id"] for row in known])
         return worked
 
@@ -187,6 +187,11 @@ async def _suppress(connection: Any, rows: Sequence[asyncpg.Record]) -> bool:  #
     return bool(changed)
 
 
-async def _postpone(connection: Any, svix_ids: Sequence[str]) -> list[str]:  # noqa: ANN401 - the pool's proxy
-    rows = await connection.fetch(query("postpone_webhook_events"), svix_ids, PATIENCE)
+async def _postpone(
+    connection: Any,  # noqa: ANN401 - the pool's proxy
+    svix_ids: Sequence[str],
+    *,
+    suppressed: bool,
+) -> list[str]:
+    rows = await connection.fetch(query("postpone_webhook_events"), svix_ids, PATIENCE, suppressed)
     return [row["svix_id"] for row in rows]
