@@ -67,7 +67,7 @@ class CallWait(grpc.GenericRpcHandler):
             finally:
                 asking.cancel()
                 await asyncio.wait([asking])
-                self._asked_at_s = None
+                self._asked_at_s, self._was_long = None, False
 
     async def _ask_on(self, channel: grpc.aio.Channel) -> None:
         ask: Any = channel.unary_unary(_METHOD)
