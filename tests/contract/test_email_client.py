@@ -201,3 +201,48 @@ async def test_many_emails_have_their_outcomes_each_on_its_own_in_order(client: 
 
 async def test_no_emails_have_no_outcomes(client: EmailClient) -> None:
     assert await client.send_many([]) == []
+
+
+async def test_a_watch_tells_the_present_state_then_what_happens_and_goes_on_after_a_token(
+    client: EmailClient, key: str
+) -> None:
+    sent = await client.send(**welcome(key))
+    watch = client.watch(sent.email_id)
+    first = await anext(watch)
+    await client.cancel(sent.email_id)
+    second = await anext(watch)
+    await watch.aclose()
+    assert [(each.email_id, each.status) for each in (first, second)] == [
+        (sent.email_id, EmailStatus.QUEUED),
+        (sent.email_id, EmailStatus.CANCELLED),
+    ]
+    again = client.watch(sent.email_id, resume_token=first.resume_token)
+    assert (await anext(again)).status is EmailStatus.CANCELLED
+    await again.aclose()
+
+
+async def test_a_watch_of_an_unknown_email_or_with_a_bad_token_is_refused(client: EmailClient) -> None:
+    with pytest.raises(EmailNotFoundError):
+        await anext(client.watch(str(uuid.uuid4())))
+    with pytest.raises(InvalidRequestError) as refused:
+        await anext(client.watch(resume_token="nonsense"))
+    assert fields_of(refused.value) == {"resume_token"}
+
+
+async def test_an_email_can_be_scheduled_thirty_days_ahead_at_most(client: EmailClient, key: str) -> None:
+    due = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    email = await client.get((await client.send(**welcome(key, send_at=due))).email_id)
+    assert (email.status, email.send_at, email.next_attempt_at) == (EmailStatus.SCHEDULED, due, due)
+    with pytest.raises(InvalidRequestError) as refused:
+        await client.send(**welcome(f"{key}-late", send_at=due + timedelta(days=30)))
+    assert fields_of(refused.value) == {"send_at"}
+
+
+async def test_a_template_is_the_same_email_by_its_id_and_variables(client: EmailClient, key: str) -> None:
+    made: Any = {"kind": "WELCOME", "to": "ada@example.com", "template": "welcome"}
+    variables = {"start_url": "https://app.example.com/", "name": "Ada"}
+    first = await client.send(idempotency_key=key, variables=variables, **made)
+    again = await client.send(idempotency_key=key, variables=dict(reversed(variables.items())), **made)
+    assert again.email_id == first.email_id
+    with pytest.raises(IdempotencyKeyReusedError):
+        await client.send(idempotency_key=key, variables={**variables, "name": "Grace"}, **made)

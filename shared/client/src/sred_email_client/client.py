@@ -63,6 +63,19 @@ class EmailClient:
         self._stub: EmailDispatchServiceAsyncStub | None = None
 
     async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Prepare the connection; ``async with`` does it by itself. It is made by the first call.
+
+        Raises:
+            OSError: A file of ``tls`` can't be read.
+            ValueError: What ``tls`` names does not fit together.
+        """
         connection = self._connection
         if connection.tls is None:
             self._channel = grpc.aio.insecure_channel(connection.target, options=connection.channel_options)
@@ -70,10 +83,6 @@ class EmailClient:
             credentials = connection.tls.credentials()
             self._channel = grpc.aio.secure_channel(connection.target, credentials, options=connection.channel_options)
         self._stub = EmailDispatchServiceStub(self._channel)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """End what is under way and close the connections."""
@@ -170,7 +179,9 @@ class EmailClient:
     @property
     def _opened(self) -> "EmailDispatchServiceAsyncStub":
         if self._stub is None:
-            raise RuntimeError("the client is not open: use it within `async with EmailClient(...) as client`")
+            raise RuntimeError(
+                "the client is not open: use `async with EmailClient(...) as client`, or open() and close()"
+            )
         return self._stub
 
     async def _call(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:  # noqa: ANN401

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sred.email.v1.dispatch_service_pb2 import (
     CancelEmailRequest,
@@ -39,9 +39,9 @@ class FakeEmailClient(EmailClient):
         super().__init__(_NOWHERE)
         self.mailbox = mailbox or FakeMailbox()
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Prepare; there is nothing to connect to."""
         self._stub = cast("EmailDispatchServiceAsyncStub", _AsyncService(self.mailbox))
-        return self
 
     async def send_many(
         self,
