@@ -4,9 +4,11 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from integration.ingress.ingress_world import IngressWorld
 from integration.ingress.recovery_world import AFTER, RecoveryWorld
 from prometheus_client import CollectorRegistry
 
+from sred_email_core.queue.keys import Lane
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.recovery import schedule as schedule_module
 from sred_email_ingress.recovery.composition import build_reconciler
@@ -131,6 +133,31 @@ async def test_while_the_queue_is_nearly_full_only_what_is_due_comes_and_then_no
     pressure = 0.5
     await reconciler.run_once()
     assert sorted(await waiting(recovery)) == sorted([due, soon])
+
+
+async def test_more_than_the_backlog_holds_scheduled_for_one_hour_holds_up_neither_itself_nor_new_emails(
+    recovery: RecoveryWorld,
+) -> None:
+    ids = await schedule(recovery, SEVERAL, minutes=10)
+    ingress = IngressWorld(recovery.pool, recovery.redis, max_backlog=10)
+    backpressure = ingress.parts.backpressure
+    await backpressure.run_once()  # of an ingress that starts: it counts what the log has open
+    assert not backpressure.refuses(Lane.LOW)
+    await come_nearer(recovery, *ids, ahead="-1 second")
+    ingress = IngressWorld(recovery.pool, recovery.redis, max_backlog=10)
+    await ingress.parts.backpressure.run_once()
+    assert ingress.parts.backpressure.refuses(Lane.HIGH)
+    reconciler = build_reconciler(
+        recovery.pool,
+        recovery.queue.runner,
+        recovery.keys,
+        IngressMetrics(CollectorRegistry()),
+        interval=timedelta(seconds=10),
+        after=AFTER,
+        pressure=lambda: ingress.parts.backpressure.pressure_on_redis,
+    )
+    await reconciler.run_once()
+    assert await recovery.on_streams() == ids
 
 
 async def test_another_replica_goes_on_where_one_died_and_both_at_once_publish_once(recovery: RecoveryWorld) -> None:

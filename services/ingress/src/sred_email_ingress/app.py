@@ -61,7 +61,7 @@ async def run(settings: IngressSettings) -> None:
             metrics,
             interval=settings.reconcile_interval,
             after=settings.reconcile_after,
-            pressure=lambda: parts.backpressure.pressure,
+            pressure=lambda: parts.backpressure.pressure_on_redis,
         )
         webhooks: Webhooks | None = None
         if settings.resend_webhook_secret:

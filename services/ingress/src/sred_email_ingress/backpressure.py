@@ -74,10 +74,14 @@ class Backpressure:
     @property
     def pressure(self) -> float:
         """How full the queue is, 1 at its limit."""
-        backlog = self._in_flight + self._accepted - self._in_flight_at
-        if self._open is not None:
-            backlog = max(backlog, self._open + self._accepted - self._open_at)
-        return max((backlog + self._admitted) / self._max_backlog, self._memory)
+        in_log = 0 if self._open is None else self._open + self._accepted - self._open_at + self._admitted
+        return max(self.pressure_on_redis, in_log / self._max_backlog)
+
+    @property
+    def pressure_on_redis(self) -> float:
+        """The same of what Redis holds alone: what waits in the log for room in Redis does not take it."""
+        backlog = self._in_flight + self._accepted - self._in_flight_at + self._admitted
+        return max(backlog / self._max_backlog, self._memory)
 
     def refuses(self, lane: Lane) -> bool:
         """Whether new emails of a lane are refused now."""

@@ -53,7 +53,7 @@ def build_reconciler(  # noqa: PLR0913 - a composition root names each
         metrics: Where to count.
         interval: Between rounds.
         after: How long what changed is left to whoever changed it.
-        pressure: How full the queue is, 1 at its limit.
+        pressure: How full Redis is, 1 at its limit.
     """
     log, letter_log = RecoveryLog(pool), RecoveryLetterLog(pool)
     queue, dlq, scripts = RecoveryScripts(runner, keys), LetterScripts(runner, keys), QueueScripts(runner, keys)

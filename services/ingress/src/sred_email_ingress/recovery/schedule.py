@@ -50,7 +50,7 @@ class SchedulePass:
             recovery_log: What it is.
             queue: Where it is.
             scripts: What publishes it.
-            pressure: How full the queue is, 1 at its limit.
+            pressure: How full Redis is, 1 at its limit. By what the log has open, what waits here would hold itself up.
         """
         self._schedule = schedule
         self._log = recovery_log

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -70,8 +71,8 @@ class AcceptanceLog:
         return EmailRecord(**email)
 
     async def count_open(self, *, at_most: int) -> int:
-        """How many emails are open and due within ``SCHEDULED_IN_REDIS``, counted no further than ``at_most``."""
-        return int(await postgres.run(lambda: self._pool.fetchval(query("count_open"), at_most, SCHEDULED_IN_REDIS)))
+        """How many emails are open and due, counted no further than ``at_most``; Redis knows which others it holds."""
+        return int(await postgres.run(lambda: self._pool.fetchval(query("count_open"), at_most, timedelta())))
 
     async def _cancel(self, email_id: uuid.UUID) -> tuple[asyncpg.Record | None, asyncpg.Record | None]:
         """What was seen of the email (None: there is none), and the email if that cancelled it."""
