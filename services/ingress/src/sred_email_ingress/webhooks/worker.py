@@ -1,6 +1,7 @@
 """Brings emails into line with what the provider told of them."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -42,6 +43,7 @@ class WebhookWorker:
         self._metrics = metrics
         self._arrived = arrived
         self._size = _PAGE
+        self._next_look_s = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; a page that is under way ends."""
@@ -53,6 +55,9 @@ class WebhookWorker:
                     more = await self.run_once()
                 except RetryLaterError as e:
                     log.debug("webhooks_postponed", reason=str(e))
+                    more = False
+                except Exception:
+                    log.exception("webhooks_not_worked")  # a bug; accepting goes on without it, and it tries again
                     more = False
                 if not more:
                     arrived = asyncio.create_task(self._arrived.wait())
@@ -85,7 +90,9 @@ class WebhookWorker:
         self._size = _PAGE if not more else self._size
         self._count(worked)
         await self._bring_redis_into_line(worked)
-        if not more:
+        now_s = time.monotonic()
+        if not more or now_s >= self._next_look_s:  # when there is always more, the lag is what tells
+            self._next_look_s = now_s + _POLL.total_seconds()
             self._metrics.lag.set((await self._log.lag()).total_seconds())
             await self._log.prune(size=_PRUNE)
         return more
