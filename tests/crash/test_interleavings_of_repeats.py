@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from crash.interleavings.stage import Stage
+from sred_email_consumer import serializer
 from sred_email_core.errors import NotCancellableError
 from sred_email_local.sandbox.rules import Action, Rule
 
@@ -97,6 +98,44 @@ async def test_a_send_whose_repeat_finds_no_connection_keeps_its_key(stage: Stag
     for email_id, subject in zip(ids, subjects, strict=True):
         stage.assert_one_send(subject, requests=2)
         await stage.assert_sent_once(email_id, subject)
+
+
+@pytest.mark.parametrize("emails", [1, 3], ids=["alone", "batch"])
+async def test_a_send_of_a_newer_version_waits_for_a_consumer_that_knows_its_serializer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, emails: int
+) -> None:
+    consumer = stage.consumer(consumer_slots=1)
+    subjects = [f"newer {n}" for n in range(emails)]
+    ids = await stage.accept(*subjects)
+    stage.rules(replace(RESET))
+    await consumer.take()
+    with monkeypatch.context() as older:
+        older.delitem(serializer._SERIALIZERS, 1)  # noqa: SLF001 - the consumer that comes to it is not upgraded yet
+        for _ in range(10):
+            await stage.time_passes(3700)
+            await consumer.take()
+            assert {await stage.status(email_id) for email_id in ids} == {"RETRYING"}
+    await stage.time_passes(3700)
+    await consumer.work()
+    for email_id, subject in zip(ids, subjects, strict=True):
+        stage.assert_one_send(subject, requests=2)
+        await stage.assert_sent_once(email_id, subject)
+    await stage.assert_nothing_left()
+
+
+async def test_a_send_whose_serializer_nobody_knows_ends_with_its_horizon(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = stage.consumer(consumer_slots=1)
+    email_id = await stage.accept_one("newer")
+    stage.rules(replace(RESET))
+    await consumer.take()
+    monkeypatch.delitem(serializer._SERIALIZERS, 1)  # noqa: SLF001 - as if it had been taken away
+    for _ in range(2):
+        await stage.time_passes(24 * 3600)
+        await consumer.take()
+    assert await stage.status(email_id) == "FAILED"
+    stage.assert_one_send("newer", requests=1)
 
 
 async def test_a_first_request_that_met_its_own_key_in_use_may_have_been_accepted(stage: Stage) -> None:

@@ -18,8 +18,8 @@ from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.sends import ClaimedSend, Passenger, Turn, lease_clock, persist
 from sred_email_consumer.serializer import (
     OutgoingEmail,
-    UnknownSerializerError,
     body_sha256,
+    is_known,
     render,
     shape_of,
 )
@@ -154,6 +154,8 @@ class EmailDelivery:
             await self._settlement.give_up(send, "its horizon passed before an answer came")
         elif repeat.deaths >= self._settings.max_deliveries:
             await self._settlement.give_up(send, f"{repeat.deaths} consumers died while they were sending it")
+        elif not is_known(repeat.shape):
+            await self._settlement.leave_to_newer(send)
         elif (body := _same_body(repeat, passengers)) is None:
             await self._settlement.give_up(send, "its body can't be made again with the same bytes")
         else:
@@ -290,8 +292,5 @@ def _same_body(repeat: Repeat, passengers: Sequence[Passenger]) -> bytes | None:
     """The body of a send, made again; None: it would have other bytes than the first time."""
     if repeat.shape is None or any(member.message is None for member in repeat.members):
         return None
-    try:
-        body = render([_outgoing(p) for p in passengers], repeat.shape)
-    except UnknownSerializerError:
-        return None
+    body = render([_outgoing(p) for p in passengers], repeat.shape)
     return body if body_sha256(body) == repeat.body_sha256 else None

@@ -59,6 +59,11 @@ def render(emails: Sequence[OutgoingEmail], shape: SendShape) -> bytes:
     return orjson.dumps(items if shape.endpoint == BATCH_ENDPOINT else items[0])
 
 
+def is_known(shape: SendShape) -> bool:
+    """Whether this version has the serializer that made the body of a send."""
+    return shape.serializer_version in _SERIALIZERS
+
+
 def shape_of(
     emails: Sequence[OutgoingEmail], *, redirect_to: str | None, configured_headers: bytes | None
 ) -> SendShape:

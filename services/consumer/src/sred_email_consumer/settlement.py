@@ -32,6 +32,8 @@ from sred_email_core.queue.scripts import Finished, Parked, ParkedInSend
 log = structlog.get_logger(__name__)
 
 _CONTENDED_PAUSE_S = 0.5
+_UPGRADE_PAUSE = timedelta(seconds=15)
+"""Between looks at a send that this version can't repeat."""
 
 
 class Settlement:
@@ -109,6 +111,15 @@ class Settlement:
         """No request any more for a send that may have been accepted: its emails become dead letters."""
         # Nothing was posted under this claim: "refused" takes back that the claim counted it as begun.
         decision = Decision(FailureAction.BURY, refused=True, counted=False, reason="OUTCOME_UNKNOWN")
+        await self._settle(send, error, decision)
+
+    async def leave_to_newer(self, send: ClaimedSend) -> None:
+        """No request from here: a newer version made the send, and its consumers, or this one upgraded, repeat it.
+
+        One that was certainly refused is dissolved, and its emails go anew. The horizon ends the wait.
+        """
+        decision = Decision(FailureAction.RELEASE, refused=True, counted=False, delay=_UPGRADE_PAUSE)
+        error = f"waits for a consumer that knows serializer {send.shape.serializer_version}"
         await self._settle(send, error, decision)
 
     async def expire(self, send: ClaimedSend) -> None:
