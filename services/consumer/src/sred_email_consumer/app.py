@@ -22,6 +22,7 @@ from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import serve, stop_on_signals
+from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -42,7 +43,8 @@ async def run(settings: ConsumerSettings) -> None:
     stop = stop_on_signals()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"  # never used again by another start
     registry = CollectorRegistry()
-    metrics = ConsumerMetrics(registry)
+    structlog.contextvars.bind_contextvars(consumer=name)  # whatever happens to an email, its line says where
+    metrics, service = ConsumerMetrics(registry), ServiceMetrics(registry)
     keys = QueueKeys(settings.redis_prefix)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
@@ -70,6 +72,7 @@ async def run(settings: ConsumerSettings) -> None:
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,
         )
+        service.watch(pool, health)
         await health.run_once()
         await stack.enter_async_context(
             running_http_server(
@@ -92,12 +95,13 @@ async def run(settings: ConsumerSettings) -> None:
                 service_names=[SERVICE],
                 health=servicer,
                 grace=timedelta(seconds=1),
+                calls=service.calls,
             )
         )
-        log.info("consumer_started", consumer=name, grpc=str(settings.consumer_grpc_listen))
-        await serve([health, parts.consumer, parts.promoter, parts.reclaimer], stop)
+        log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
+        await serve([health, service.loop_lag, parts.watch, parts.consumer, parts.promoter, parts.reclaimer], stop)
         try:
             await parts.scripts.leave(name)
         except QueueUnavailableError as e:
             log.warning("leave_failed", reason=str(e))
-    log.info("consumer_stopped", consumer=name)
+    log.info("consumer_stopped")

@@ -12,6 +12,7 @@ from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
 from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.dispatch_watch import DispatchWatch
 from sred_email_consumer.loops.promoter import RetryPromoter
+from sred_email_consumer.loops.queue_watch import QueueWatch
 from sred_email_consumer.loops.reclaimer import Reclaimer
 from sred_email_consumer.loops.stream_consumer import EmailStreamConsumer
 from sred_email_consumer.metrics import ConsumerMetrics
@@ -64,6 +65,7 @@ class ConsumerParts:
     suppressions: SuppressionList
     timeline: EmailTimeline
     dispatch: DispatchWatch
+    watch: QueueWatch
 
 
 def compose(name: str, settings: ConsumerSettings, connections: Connections, metrics: ConsumerMetrics) -> ConsumerParts:
@@ -140,4 +142,5 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         suppressions=SuppressionList(suppression_log, suppression_copy),
         timeline=EmailTimeline(EventLog(connections.pool)),
         dispatch=DispatchWatch(inspector, metrics),
+        watch=QueueWatch(inspector, metrics),
     )

@@ -79,7 +79,13 @@ class DeadLetterService:
             ),
         )
         self._metrics.dead_letters.labels(burial.reason).inc()
-        log.warning("email_dead", email_id=email.email_id, reason=burial.reason, error=mask_addresses(burial.error))
+        log.warning(
+            "email_dead",
+            email_id=email.email_id,
+            reason=burial.reason,
+            attempt=burial.attempts,
+            error=mask_addresses(burial.error),
+        )
 
     async def keep_malformed(self, entry: Entry, error: str) -> None:
         """Keep an entry that is no email, whole: in the log first, then in the DLQ.
@@ -146,6 +152,7 @@ class DeadLetterService:
             "entry_given_up",
             stream=stream,
             entry_id=entry.entry_id,
+            email_id=None if email_id is None else str(email_id),
             reason=reason,
             error=mask_addresses(error),
         )
@@ -161,6 +168,9 @@ class DeadLetterService:
         replayed = await self._letters.replay(
             ids, include_outcome_unknown=include_outcome_unknown, include_poison=include_poison
         )
+        if replayed:
+            self._metrics.replayed.inc(len(replayed))
+            log.info("emails_replayed", email_ids=[email.email_id for email in replayed])
         await self._scripts.unbury([email.dead_letter_id for email in replayed])
         anew = [_queued(email) for email in replayed if not email.repeats]
         await self._scripts.publish(anew)

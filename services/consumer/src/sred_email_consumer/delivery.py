@@ -1,6 +1,7 @@
 """From taken work to a settled outcome: claim, post, settle. Always in this order."""
 
 import asyncio
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -211,6 +212,8 @@ class EmailDelivery:
         return [p for p in passengers if p.email.email_id not in claim]
 
     async def _post(self, send: ClaimedSend, turn: Turn) -> None:
+        if turn.not_before_s:
+            self._metrics.limiter_wait.observe(turn.not_before_s - time.monotonic())
         await turn.come()
         if turn.is_stale():  # a grant is used at once, or many go out together when PostgreSQL is back
             await self._undo(send)
@@ -225,15 +228,19 @@ class EmailDelivery:
             await self._undo(send)
             return
         request = Request(send.shape.endpoint, send.claim.send_id, send.body, len(send.passengers))
-        with self._metrics.request_seconds.time():
-            answer = await self._resend.post(request, turn.used)
+        log.debug("request_begins", send_id=send.claim.send_id, attempt=send.claim.attempts + 1)
+        began_at, began_s = time.time(), time.perf_counter()
+        answer = await self._resend.post(request, turn.used)
+        self._metrics.request_seconds.observe(time.perf_counter() - began_s)
         news = self._weather.learn(answer)
         learned = asyncio.ensure_future(news) if news else None
         if isinstance(answer, Accepted):
             self._metrics.accepted.inc()
+            emails = [send.passengers[position].email for position in answer.message_ids]
+            self._metrics.observe_way(emails, began_at)
             await self._settlement.accepted(send, answer)
         else:
-            self._metrics.requests.labels(answer.kind.name.lower()).inc()
+            self._metrics.failures[answer.kind].inc()
             await self._settlement.failed(send, answer)
         if learned:
             await learned
@@ -279,6 +286,7 @@ def _queued(member: Member) -> QueuedEmail:
         accepted_at=member.created_at,
         expire_at=member.expire_at,
         content=message or b"",
+        send_at=member.send_at,
     )
 
 

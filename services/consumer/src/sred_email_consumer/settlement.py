@@ -77,9 +77,15 @@ class Settlement:
             await persist(lambda: self._dead_letters.withdraw(letters))
         self._metrics.sent.inc(len(answered.accepted))
         # One line a send: the log table says of each email which message it became.
-        log.info("emails_sent", send_id=send.claim.send_id, email_ids=[e.email_id for e in answered.accepted])
+        log.info(
+            "emails_sent",
+            send_id=send.claim.send_id,
+            email_ids=[e.email_id for e in answered.accepted],
+            attempt=send.claim.attempts + 1,
+        )
         if answered.refused:
             refused = [e.email_id for e in answered.refused]
+            self._metrics.waits.labels("refused_in_batch").inc(len(refused))
             log.info("emails_refused_in_batch", send_id=send.claim.send_id, email_ids=refused)
         await self._leave_queue(send, [send.passengers[position] for position in answer.message_ids])
         if answer.errors:
@@ -99,7 +105,7 @@ class Settlement:
             outage=await self._weather.failed(send, failure),
             stopped_by=self._weather.stopped_by(send),
         )
-        steps = [self._settle(send, failure.error, decision)]
+        steps = [self._settle(send, failure.error, decision, failure.kind.name.lower())]
         hold = decision.hold
         if hold is not None:  # at once: every other slot, here and elsewhere, is about to meet the same
             steps.append(persist(lambda: self._weather.stop(send, hold)))
@@ -178,10 +184,11 @@ class Settlement:
         """End an email that has expired; whether that could be done."""
         ended = await persist(lambda: self._log.record_expired([email_id]))
         if ended:
+            self._metrics.expired.inc()
             log.info("email_expired", email_id=email_id)
         return bool(ended)
 
-    async def _settle(self, send: ClaimedSend, error: str, decision: Decision) -> None:
+    async def _settle(self, send: ClaimedSend, error: str, decision: Decision, cause: str = "") -> None:
         failed = FailedSend(
             claim=send.claim,
             refused=decision.refused,
@@ -203,8 +210,14 @@ class Settlement:
             send_id=send.claim.send_id,
             email_ids=[p.email.email_id for p in send.passengers],
             action=recorded.action.value,
+            attempt=send.claim.attempts + 1,
+            reason=cause or decision.reason,
             error=mask_addresses(error),
         )
+        if recorded.action in (FailureAction.RETRY, FailureAction.RELEASE):
+            self._metrics.waits.labels(cause).inc(len(send.passengers))
+        if recorded.action is FailureAction.EXPIRE:
+            self._metrics.expired.inc(len(send.passengers))
         if recorded.action is FailureAction.RETRY:
             await self._park_send(send, decision.delay)
         elif recorded.action is FailureAction.RELEASE:

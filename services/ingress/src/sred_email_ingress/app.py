@@ -15,6 +15,7 @@ from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import Loop, StopEvent, serve_and_drain, stop_on_signals
+from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -44,7 +45,7 @@ async def run(settings: IngressSettings) -> None:
     """
     stop = stop_on_signals()
     registry = CollectorRegistry()
-    metrics = IngressMetrics(registry)
+    metrics, service = IngressMetrics(registry), ServiceMetrics(registry)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=_CONNECTIONS))
         redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=2)))
@@ -76,6 +77,7 @@ async def run(settings: IngressSettings) -> None:
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,
         )
+        service.watch(pool, health)
         await health.run_once()
         await stack.enter_async_context(
             running_http_server(_http_app(health, registry, webhooks), settings.ingress_http_listen)
@@ -90,10 +92,17 @@ async def run(settings: IngressSettings) -> None:
                 health=servicer,
                 grace=settings.drain_timeout,
                 stop=stop,
+                calls=service.calls,
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
-        loops: list[Loop] = [health, parts.backpressure, reconciler, *([webhooks.worker] if webhooks else [])]
+        loops: list[Loop] = [
+            health,
+            service.loop_lag,
+            parts.backpressure,
+            reconciler,
+            *([webhooks.worker] if webhooks else []),
+        ]
         await serve_and_drain(loops, stop, within=settings.drain_timeout)
         log.info("ingress_stopping")
     log.info("ingress_stopped")

@@ -142,7 +142,7 @@ class RedisStreamEmailDispatchService:
             (result,) = await self._submit([self._offer(request)], time_left_s)
         except EmailDispatchError as e:
             result = e
-        self._metrics.emails.labels(_outcome(result)).inc()
+        self._metrics.outcomes[_outcome(result)].inc()
         if isinstance(result, EmailDispatchError):
             raise result
         return result
@@ -173,7 +173,7 @@ class RedisStreamEmailDispatchService:
         except EmailDispatchError as e:
             results.update(dict.fromkeys(offers, e))
         for outcome, emails in Counter(map(_outcome, results.values())).items():
-            self._metrics.emails.labels(outcome).inc(emails)
+            self._metrics.outcomes[outcome].inc(emails)
         return [results[index] for index in range(len(requests))]
 
     async def get(self, *, email_id: str | None = None, idempotency_key: str | None = None) -> EmailRecord:
@@ -273,6 +273,8 @@ class RedisStreamEmailDispatchService:
                 objections[offer.email.id] = objection
         try:
             written = await self._write([offer.email for offer in first.values()])
+            if written:  # one line a group: which email has which key, the log table says
+                log.info("emails_accepted", email_ids=[str(email_id) for email_id in written])
         except UnstorableError as e:
             if len(offers) == 1:
                 log.error("email_unstorable", reason=str(e))  # noqa: TRY400 - a traceback would quote the row
@@ -320,6 +322,7 @@ def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedE
         alone=len(offer.content.attachments) > 0,
         size_bytes=len(offer.email.message),
         delay=delay or timedelta(),
+        send_at=None if delay is None else offer.email.send_at,
         frozen=offer.email.message,
     )
     return acceptance, queued

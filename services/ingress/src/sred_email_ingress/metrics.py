@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 class IngressMetrics:
     """Counters of the ingress, on a registry of their own."""
 
+    OUTCOMES = ("accepted", "deduplicated", "invalid", "conflict", "overloaded", "late", "unavailable")
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self.emails = Counter(
             "sred_email_ingress_emails",
@@ -14,6 +16,7 @@ class IngressMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.outcomes = {outcome: self.emails.labels(outcome) for outcome in self.OUTCOMES}
         self.pressure = Gauge(
             "sred_email_ingress_pressure",
             "How full the queue is, 1 at its limit: LOW is refused from 0.8, NORMAL from 0.9, HIGH from 1.",
@@ -41,6 +44,21 @@ class IngressMetrics:
         self.inconsistent = Gauge(
             "sred_email_ingress_inconsistent",
             "Emails that the last way through all open ones found without a true place in Redis.",
+            registry=registry,
+        )
+        self.reconciles = Gauge(
+            "sred_email_ingress_reconciles",
+            "1 on the one replica that reconciles, 0 on the others.",
+            registry=registry,
+        )
+        self.reconciled_at = Gauge(
+            "sred_email_ingress_reconciled_timestamp_seconds",
+            "When this replica last came to the end of a round of the reconciler; 0: never.",
+            registry=registry,
+        )
+        self.expired = Counter(
+            "sred_email_ingress_expired",
+            "Emails that the reconciler ended because they had expired.",
             registry=registry,
         )
         self.publish_failures = Counter(

@@ -47,7 +47,7 @@ class RedisEmailStreamProducer:
         except QueueUnavailableError as e:
             reason = str(e)
         self._metrics.publish_failures.inc(len(emails))
-        log.warning("publish_postponed", emails=len(emails), first_email_id=emails[0].email_id, reason=reason)
+        log.warning("publish_postponed", email_ids=[e.email_id for e in emails], reason=reason)
         return False
 
     async def drain(self) -> None:

@@ -113,6 +113,7 @@ class Reconciler:
             finally:
                 self._tell(mended)
             await self._consistency.run_once()
+            self._metrics.reconciled_at.set_to_current_time()
         return +mended
 
     async def _hold(self) -> bool:
@@ -121,12 +122,14 @@ class Reconciler:
         except Exception:
             self._consistency.leave()
             self._reconciles = False  # another process may have it until it comes back
+            self._metrics.reconciles.set(0)
             raise
         if mine and not self._reconciles:
             self._rounds.take_over()
         if self._reconciles and not mine:
             self._consistency.leave()
         self._reconciles = mine
+        self._metrics.reconciles.set(mine)
         return mine
 
     def _tell(self, mended: Counter[Mended]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
@@ -11,6 +12,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
+from prometheus_client import CollectorRegistry
 
 from sred_email_core.call_wait import CallWait
 from sred_email_core.error_status import status_of
@@ -22,6 +24,7 @@ from sred_email_core.errors import (
     StoppingServerError,
 )
 from sred_email_core.lifecycle import StopEvent, wait_for
+from sred_email_core.metrics import CallMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -43,15 +46,24 @@ class CallGuard:
     small call as much as the rest of it.
     """
 
-    def __init__(self, stop: StopEvent | None = None, *, most_calls: int, wait: CallWait | None = None) -> None:
+    def __init__(
+        self,
+        stop: StopEvent | None = None,
+        *,
+        most_calls: int,
+        wait: CallWait | None = None,
+        calls: CallMetrics | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             stop: New calls are refused from then on; None: once it drains.
             most_calls: In progress at once; more are refused.
             wait: Of calls that are not seen yet; while it is too long new ones are refused. None: it is not known.
+            calls: Where to count; None: nowhere.
         """
         self._wait = wait
+        self._calls = calls or CallMetrics(CollectorRegistry())
         self._stop = stop or StopEvent()
         self._most_calls = most_calls
         self._in_progress = 0
@@ -99,14 +111,23 @@ class CallGuard:
         return handler
 
     def _unary(self, method: str, behaviour: Callable[[Any, Any], Awaitable[Message]]) -> Callable[..., Any]:
+        name, seconds = method.rpartition("/")[2], self._calls.seconds
+        answered = seconds.labels(name, grpc.StatusCode.OK.name)
+
         async def call(request: Message | _Unparseable, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
             self._begin()
+            began_s, ended = time.perf_counter(), None
             try:
                 self._check()
-                return await behaviour(_readable(request, method), context)
+                response = await behaviour(_readable(request, method), context)
+                ended = answered
             except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
+                ended = seconds.labels(name, _code_of(e))
                 await _end_with(e, method, context)
+            else:
+                return response
             finally:
+                (ended or seconds.labels(name, grpc.StatusCode.CANCELLED.name)).observe(time.perf_counter() - began_s)
                 self._end()
             return None
 
@@ -179,10 +200,12 @@ class CallGuard:
         return self._refusal if full else handler
 
     async def _refuse(self, _: object, context: Any) -> None:  # noqa: ANN401 - any RPC's
+        self._calls.refused.inc()
         await context.abort_with_status(_too_many_status())
 
     def _begin(self, *, telling: bool = False) -> None:
         self._in_progress += 1
+        self._calls.in_progress += 1
         if telling:
             self._telling += 1
             self._silent.clear()
@@ -191,6 +214,7 @@ class CallGuard:
 
     def _end(self, *, telling: bool = False) -> None:
         self._in_progress -= 1
+        self._calls.in_progress -= 1
         if telling:
             self._telling -= 1
             if self._telling == 0:
@@ -264,6 +288,17 @@ def _readable(request: Message | _Unparseable, method: str) -> Message:
         violation = FieldViolation("request", f"is no message that {method} takes, or holds text that is no UTF-8")
         raise InvalidRequestError([violation])
     return request
+
+
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def _code_of(error: Exception) -> str:
+    """The status that a call ends with when this was raised."""
+    if isinstance(error, EmailDispatchError):
+        return _CODES[status_of(error).code]
+    unserved = isinstance(error, NotImplementedError)
+    return (grpc.StatusCode.UNIMPLEMENTED if unserved else grpc.StatusCode.UNKNOWN).name
 
 
 async def _end_with(error: Exception, method: str, context: Any) -> None:  # noqa: ANN401 - any RPC's

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from sred_email_core.call_guard import CallGuard
 from sred_email_core.call_wait import CallWait
 from sred_email_core.lifecycle import StopEvent
+from sred_email_core.metrics import CallMetrics
 from sred_email_core.settings import ListenAddress
 
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
@@ -46,6 +47,7 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     health: grpc_health.HealthServicer,
     grace: timedelta,
     stop: StopEvent | None = None,
+    calls: CallMetrics | None = None,
     most_calls: int = 2000,
 ) -> AsyncIterator[None]:
     """Serve while the context is open; at its end calls in progress get ``grace`` to finish.
@@ -59,13 +61,14 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
         health: Answers grpc.health.v1.
         grace: Of the shutdown.
         most_calls: In progress at once; more are refused with RESOURCE_EXHAUSTED.
+        calls: Where they are counted; None: nowhere.
         stop: New calls are refused, and the grace begins, when it is set; None: at the end of the context.
 
     Raises:
         OSError: The address can't be listened on.
     """
     wait = CallWait()
-    guard = CallGuard(stop, most_calls=most_calls, wait=wait)
+    guard = CallGuard(stop, most_calls=most_calls, wait=wait, calls=calls)
     server = grpc.aio.server(handlers=[wait], options=SERVER_OPTIONS)
     register(cast("grpc.aio.Server", guard.guarded(server)))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

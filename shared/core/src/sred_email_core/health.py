@@ -64,6 +64,11 @@ class HealthWatch:
         problems = {d.name: d.problem for d in self._dependencies if d.problem}
         return {"shutdown": "draining", **problems} if self._draining else problems
 
+    @property
+    def answers(self) -> dict[str, str | None]:
+        """Each dependency, and why it does not answer; None: it does."""
+        return {d.name: d.problem for d in self._dependencies}
+
     async def run(self, stop: asyncio.Event) -> None:
         """Ask until ``stop`` is set; from then on the service is not ready."""
         while not stop.is_set():

@@ -58,5 +58,5 @@ class Reclaimer:
             log.warning("reclaimed", entries=reclaimed)
         for name in await self._scripts.dead_consumers(self._claim_idle * _LONG_DEAD):
             if await self._scripts.leave(name):
-                log.info("dead_consumer_removed", consumer=name.encode("utf-8", "replace").decode())
+                log.info("dead_consumer_removed", dead=name.encode("utf-8", "replace").decode())
         return reclaimed

@@ -168,7 +168,9 @@ class EmailStreamConsumer:
             return
         wait_s = _LONGEST_WAIT_S if taken.wait is None else min(taken.wait.total_seconds(), _LONGEST_WAIT_S)
         if taken.held:
+            began_s = time.monotonic()
             await wait_for(stop, wait_s)
+            self._metrics.held_seconds.inc(time.monotonic() - began_s)
         else:
             await _first_of(stop.wait(), self._doorbell.wait(wait_s))
 

@@ -62,7 +62,7 @@ def build_reconciler(  # noqa: PLR0913 - a composition root names each
     scheduled = SchedulePass(schedule, log, queue, scripts, pressure=pressure)
     passes: list[Pass] = [PlacePass(log, queue), LeftoverPass(queue), emails, scheduled]
     rounds = RecoveryRounds(
-        ExpiryStep(log, scripts),
+        ExpiryStep(log, scripts, metrics),
         [
             PauseCopy(PauseLog(pool), DispatchScripts(runner, keys)),
             SuppressionCopy(SuppressionLog(pool), runner, keys),

@@ -12,6 +12,7 @@ import structlog
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.queue.epoch import Epoch
 from sred_email_core.queue.scripts import QueueScripts
+from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.recovery.emails import EmailPass, first_id_of
 from sred_email_ingress.recovery.passes import Mended, Pass, Step, passing_over_failures
 
@@ -59,16 +60,18 @@ class SettingsCopy(Protocol):
 class ExpiryStep:
     """Ends open emails that have expired, and takes them out of Redis where no consumer holds them."""
 
-    def __init__(self, recovery_log: RecoveryLog, scripts: QueueScripts) -> None:
+    def __init__(self, recovery_log: RecoveryLog, scripts: QueueScripts, metrics: IngressMetrics) -> None:
         self._log = recovery_log
         self._scripts = scripts
+        self._metrics = metrics
 
     async def run_once(self) -> bool:
         """End some; whether there may be more."""
         ended, more = await self._log.expire(size=_EXPIRE_PAGE)
         if ended:
+            self._metrics.expired.inc(len(ended))
+            log.info("emails_expired", email_ids=ended)
             await self._scripts.cancel(ended)
-            log.info("emails_expired", emails=len(ended))
         return more
 
 

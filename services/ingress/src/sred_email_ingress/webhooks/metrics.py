@@ -14,6 +14,13 @@ class WebhookMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.told = Counter(
+            "sred_email_ingress_delivery_events",
+            "New events about emails, by the delivery state that they tell: SENT, DELAYED, DELIVERED,"
+            " DELIVERY_FAILED, BOUNCED, COMPLAINED.",
+            ["delivery"],
+            registry=registry,
+        )
         self.worked = Counter(
             "sred_email_ingress_webhooks_worked",
             "Stored events, by what came of it: known (its email was found), unknown (tried again for a day),"

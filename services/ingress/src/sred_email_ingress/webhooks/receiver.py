@@ -73,6 +73,10 @@ class WebhookReceiver:
         except UnstorableError as e:
             log.warning("webhook_unusable", svix_id=event.svix_id, reason=str(e))
             return self._answer(400, "unusable", "the event can't be stored")
+        if new:
+            self._metrics.told.labels(event.delivery).inc()
+            email_id = str(event.email_id) if event.email_id else None
+            log.info("delivery_told", email_id=email_id, delivery=event.delivery, svix_id=event.svix_id)
         return self._answer(200, "stored" if new else "duplicate")
 
     async def _store(self, events: Sequence[WebhookEvent]) -> list[bool]:

@@ -136,6 +136,7 @@ class DeliveryLog:
                         expire_at=m["expire_at"],
                         message=m["message"],
                         left_out=tuple(m["left_out"] or ()),
+                        send_at=m["send_at"],
                     )
                 )
         by_email: dict[str, Repeat] = {}

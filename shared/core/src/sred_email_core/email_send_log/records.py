@@ -208,6 +208,7 @@ class Member:
     Attributes:
         message: Serialized EmailContent; None: it is gone, which only ends with its send.
         left_out: Recipients that its send leaves out, by their places in to, cc and bcc taken together.
+        send_at: What it was scheduled for; None: it was not.
     """
 
     email_id: str
@@ -219,6 +220,7 @@ class Member:
     expire_at: datetime | None
     message: bytes | None
     left_out: tuple[int, ...] = ()
+    send_at: datetime | None = None
 
 
 class RepeatState(StrEnum):

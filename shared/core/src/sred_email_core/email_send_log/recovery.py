@@ -159,6 +159,7 @@ def queued_email(
             content=row["message"],
             alone=row["alone"],
             delay=delay,
+            send_at=row.get("send_at"),
         )
     return QueuedEmail(
         email_id=text_id,
@@ -170,4 +171,5 @@ def queued_email(
         alone=row["alone"],
         size_bytes=row["size_bytes"],
         delay=delay,
+        send_at=row.get("send_at"),
     )

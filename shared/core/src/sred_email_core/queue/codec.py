@@ -43,6 +43,7 @@ class QueuedEmail:
             carried it was refused.
         size_bytes: Of the content.
         delay: Until it is due, when it is published.
+        send_at: What it was scheduled for; None: it was not, or it is not known.
         frozen: The content, serialized, where whoever made this has it at hand: then it is not serialized again.
     """
 
@@ -55,6 +56,7 @@ class QueuedEmail:
     alone: bool
     size_bytes: int
     delay: timedelta = timedelta()
+    send_at: datetime | None = None
     frozen: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -88,6 +90,7 @@ class QueuedEmail:
         content: bytes,
         alone: bool = False,
         delay: timedelta = timedelta(),
+        send_at: datetime | None = None,
     ) -> "QueuedEmail":
         """Build from what the log holds.
 
@@ -100,6 +103,7 @@ class QueuedEmail:
             content: Serialized EmailContent: the log's ``message``.
             alone: As in the log.
             delay: Until it is due.
+            send_at: As in the log.
         """
         parsed = EmailContent.FromString(content)
         return cls(
@@ -112,6 +116,7 @@ class QueuedEmail:
             alone=alone or len(parsed.attachments) > 0,
             size_bytes=len(content),
             delay=delay,
+            send_at=send_at,
             frozen=content,
         )
 
@@ -135,6 +140,8 @@ def encode(email: QueuedEmail) -> bytes:
     message.accepted_at.FromDatetime(email.accepted_at)
     if email.expire_at is not None:
         message.expire_at.FromDatetime(email.expire_at)
+    if email.send_at is not None:
+        message.send_at.FromDatetime(email.send_at)
     if email.content is None or email.content.attachments or email.size_bytes > INLINE_LIMIT_BYTES:
         message.stored.CopyFrom(StoredContent())
     elif email.frozen is None:
@@ -183,6 +190,7 @@ def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
     try:
         accepted_at = message.accepted_at.ToDatetime(UTC)
         expire_at = message.expire_at.ToDatetime(UTC) if message.HasField("expire_at") else None
+        send_at = message.send_at.ToDatetime(UTC) if message.HasField("send_at") else None
     except ValueError as e:
         raise MalformedEntryError("message has an impossible time") from e
     return QueuedEmail(
@@ -194,6 +202,7 @@ def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
         content=message.content if body == "content" else None,
         alone=message.alone,
         size_bytes=message.size_bytes,
+        send_at=send_at,
     )
 
 

@@ -98,6 +98,17 @@ class QueueInspector:
         except (RedisError, OSError, TimeoutError) as e:
             raise QueueUnavailableError(f"Redis: {e}") from e
 
+    async def count_letters(self) -> int:
+        """How many dead letters the DLQ shows.
+
+        Raises:
+            QueueUnavailableError: Redis does not answer.
+        """
+        try:
+            return int(await self._redis.xlen(self._keys.dlq))
+        except (RedisError, OSError, TimeoutError) as e:
+            raise QueueUnavailableError(f"Redis: {e}") from e
+
     async def read_dispatch(self) -> DispatchStatus:
         """What holds or slows delivery.
 

@@ -35,6 +35,7 @@ class EmailStreamMessage(_message.Message):
     ALONE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
+    SEND_AT_FIELD_NUMBER: _builtins.int
     email_id: _builtins.str
     """UUIDv7 as text; the `id` of email_send_log."""
     kind: _email_pb2.EmailKind.ValueType
@@ -61,6 +62,10 @@ class EmailStreamMessage(_message.Message):
     def stored(self) -> Global___StoredContent:
         """In PostgreSQL."""
 
+    @_builtins.property
+    def send_at(self) -> _timestamp_pb2.Timestamp:
+        """What it was scheduled for; its way to the provider is measured from then. Unset: it was not scheduled."""
+
     def __init__(
         self,
         *,
@@ -73,10 +78,11 @@ class EmailStreamMessage(_message.Message):
         alone: _builtins.bool = ...,
         content: Global___EmailContent | None = ...,
         stored: Global___StoredContent | None = ...,
+        send_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "body", b"body", "content", b"content", "expire_at", b"expire_at", "stored", b"stored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "body", b"body", "content", b"content", "expire_at", b"expire_at", "send_at", b"send_at", "stored", b"stored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "alone", b"alone", "body", b"body", "content", b"content", "email_id", b"email_id", "expire_at", b"expire_at", "kind", b"kind", "priority", b"priority", "size_bytes", b"size_bytes", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "alone", b"alone", "body", b"body", "content", b"content", "email_id", b"email_id", "expire_at", b"expire_at", "kind", b"kind", "priority", b"priority", "send_at", b"send_at", "size_bytes", b"size_bytes", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["content", "stored"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015

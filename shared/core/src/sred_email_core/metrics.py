@@ -1,0 +1,194 @@
+"""What both services measure alike, and a histogram for paths on which every email passes."""
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from sred_email_core.health import HealthWatch
+from sred_email_core.lifecycle import wait_for
+
+if TYPE_CHECKING:
+    import asyncpg
+
+CALL_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_LAG_INTERVAL = timedelta(milliseconds=250)
+
+
+class Durations:
+    """Durations of one kind, counted by bucket; the event loop's thread alone touches them."""
+
+    __slots__ = ("_bounds", "counts", "sum_s")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one; a clock that went back makes it none of less than nothing."""
+        seconds = max(seconds, 0.0)
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.sum_s += seconds
+
+
+class LoopHistogram(Collector):
+    """A histogram that only one thread observes and reads: the library's takes locks for each observation."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        buckets: Sequence[float],
+        registry: CollectorRegistry,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            name: With its unit.
+            documentation: One sentence.
+            labels: Their names.
+            buckets: Upper bounds in seconds, ascending, without infinity.
+            registry: Where it is shown.
+        """
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._bounds = tuple(buckets)
+        self._children: dict[tuple[str, ...], Durations] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Durations:
+        """The durations with these labels; made when asked for first, and kept."""
+        found = self._children.get(values)
+        if found is None:
+            found = self._children[values] = Durations(self._bounds)
+        return found
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        """Its name, without values."""
+        yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """Its values."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        for values, durations in self._children.items():
+            below, buckets = 0, []
+            for name, count in zip(names, durations.counts, strict=True):
+                below += count
+                buckets.append((name, below))
+            family.add_metric(values, buckets, durations.sum_s)
+        yield family
+
+
+class CallMetrics(Collector):
+    """What is counted of gRPC calls."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.seconds = LoopHistogram(
+            "sred_email_call_seconds",
+            "Calls that were answered once, by method and status; those answered with a stream are not among them.",
+            ["method", "code"],
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "sred_email_calls_refused",
+            "Calls refused with RESOURCE_EXHAUSTED before they were read: too many were in progress or waiting.",
+            registry=registry,
+        )
+        self.in_progress = 0
+        registry.register(self)
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Its name."""
+        return self.collect()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Its value."""
+        yield GaugeMetricFamily("sred_email_calls_in_progress", "Calls and streams in progress.", self.in_progress)
+
+
+class LoopLag:
+    """Measures how late the event loop comes to what is due: what one slow step costs all others."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = LoopHistogram(
+            "sred_email_event_loop_lag_seconds",
+            "How late the event loop came to a timer, measured four times a second.",
+            buckets=LAG_BUCKETS_S,
+            registry=registry,
+        ).labels()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Measure until ``stop`` is set."""
+        interval_s = _LAG_INTERVAL.total_seconds()
+        due_s = time.perf_counter() + interval_s
+        while not await wait_for(stop, interval_s):
+            now_s = time.perf_counter()
+            self._seconds.observe(now_s - due_s)
+            due_s = time.perf_counter() + interval_s
+
+
+class ServiceMetrics:
+    """What a service says of itself, whichever it is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter, which nobody asks for
+        ProcessCollector(registry=registry)
+        self._registry = registry
+        self.calls = CallMetrics(registry)
+        self.loop_lag = LoopLag(registry)
+
+    def watch(self, pool: "asyncpg.Pool[Any]", health: HealthWatch) -> None:
+        """Show the connections of a pool and what health knows, as they are when somebody looks."""
+        self._registry.register(_PoolCollector(pool))
+        self._registry.register(_HealthCollector(health))
+
+
+class _PoolCollector(Collector):
+    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        idle = self._pool.get_idle_size()
+        connections = GaugeMetricFamily(
+            "sred_email_postgres_connections",
+            "Connections of this process to PostgreSQL that are open, by state: in_use, idle.",
+            labels=["state"],
+        )
+        connections.add_metric(["in_use"], self._pool.get_size() - idle)
+        connections.add_metric(["idle"], idle)
+        yield connections
+        yield GaugeMetricFamily(
+            "sred_email_postgres_connections_max",
+            "The most connections that this process opens to PostgreSQL.",
+            self._pool.get_max_size(),
+        )
+
+
+class _HealthCollector(Collector):
+    def __init__(self, health: HealthWatch) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        yield GaugeMetricFamily("sred_email_ready", "1 while /readyz answers 200.", int(self._health.ready))
+        up = GaugeMetricFamily(
+            "sred_email_dependency_up",
+            "1 while what the service depends on is as it should be; /readyz says why not.",
+            labels=["dependency"],
+        )
+        for name, problem in self._health.answers.items():
+            up.add_metric([name], int(problem is None))
+        yield up
