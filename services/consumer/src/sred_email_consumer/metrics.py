@@ -20,6 +20,8 @@ class ConsumerMetrics:
 
     DISPATCH_STATES = ("RUNNING", "PAUSED", "PROVIDER_DOWN", "MISCONFIGURED", "QUOTA_EXHAUSTED")
 
+    REASONS = ("REJECTED", "ATTEMPTS_EXHAUSTED", "OUTCOME_UNKNOWN", "POISON", "MALFORMED")
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self._count_sends(registry)
         self._count_ends(registry)
@@ -101,6 +103,10 @@ class ConsumerMetrics:
         self.dead_letters = Counter(
             "sred_email_consumer_dead_letters", "Emails given up, by reason.", ["reason"], registry=registry
         )
+        for reason in self.REASONS:  # shown as 0 from the start, or Prometheus would miss the first of each
+            self.dead_letters.labels(reason)
+        for cause in (*(kind.name.lower() for kind in FailureKind), "refused_in_batch"):
+            self.waits.labels(cause)
         self.replayed = Counter(
             "sred_email_consumer_emails_replayed", "Emails of dead letters that were sent again.", registry=registry
         )
