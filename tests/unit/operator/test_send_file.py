@@ -128,6 +128,12 @@ def test_a_service_that_is_away_is_not_asked_for_all_the_rest(ingress: IngressDo
         ('{"to": "ada@example.com", "tags": 1}', 1, "tags"),
         ('{"to": "ada@example.com", "subject.x": 1}', 1, "subject.x"),
         ("to\nnobody\n", 2, "address"),
+        ('{"to": 5}', 1, "to"),
+        ('{"to": {"a": 1}}', 1, "to"),
+        ('{"to": "ada@example.com", "attachments": [5]}', 1, "attachments"),
+        ('{"to": "ada@example.com", "attachments": null}', 1, "attachments"),
+        ('{"to": ' + "[" * 100_000, 1, "no JSON"),
+        ('[{"to": "ada@example.com"}]\n\n[{"to": "b@example.com"}]', 3, "after the end"),
     ],
 )
 def test_a_file_with_errors_is_refused_whole_with_the_lines(
@@ -139,6 +145,12 @@ def test_a_file_with_errors_is_refused_whole_with_the_lines(
     (said,) = (each for each in result.stderr.splitlines() if each.startswith(f"  line {line}: "))
     assert reason in said
     assert ingress.sent == []
+
+
+def test_json_lines_end_at_line_feeds_alone(ingress: IngressDouble) -> None:
+    line = json.dumps({"to": "ada@example.com", "subject": "Hi", "text": "one\u2028two\x85"}, ensure_ascii=False)
+    result = run(ingress, "--file", "-", "--kind", "WELCOME", "--key", "spring", stdin=f"{line}\r\n{line}\n")
+    assert (result.exit_code, ingress.sent[0].inline.text) == (0, "one\u2028two\x85")
 
 
 def test_emails_without_keys_need_a_name_for_the_mailing(ingress: IngressDouble) -> None:

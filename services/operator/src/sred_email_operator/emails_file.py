@@ -99,7 +99,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    for line, written in enumerate(text.splitlines(), start=1):
+    for line, written in enumerate(text.split("\n"), start=1):  # splitlines would cut at U+2028, which texts may hold
         if written.strip():
             yield line, _object(lambda written=written: json.loads(written))  # type: ignore[misc]
 
@@ -111,10 +111,12 @@ def _json_array(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         line += text.count("\n", position, between.end() if between else position)
         position = between.end() if between else position
         if text.startswith("]", position):
+            if text[position + 1 :].strip():
+                yield line + text.count("\n", position, _next(text, position + 1)), "is more after the end of the array"
             return
         try:
             value, end = decoder.raw_decode(text, position)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield line, f"is no JSON: {error}"
             return
         yield line, _object(lambda value=value: value)  # type: ignore[misc]
@@ -122,10 +124,15 @@ def _json_array(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         position = end
 
 
+def _next(text: str, position: int) -> int:
+    """Where the next thing stands that is no white space."""
+    return len(text) - len(text[position:].lstrip())
+
+
 def _object(read: Callable[[], Any]) -> dict[str, Any] | str:
     try:
         value = read()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"is no JSON: {error}"
     return value if isinstance(value, dict) else "is no JSON object"
 
@@ -156,6 +163,8 @@ def _email(values: dict[str, Any], mailing: str | None, folder: Path) -> Outgoin
     for name in _LISTS:
         if isinstance(values.get(name), str):
             values[name] = [each.strip() for each in values[name].split(";") if each.strip()]
+        if not _is_list_of_texts(values.get(name, [])):
+            raise ValueError(f"{name}: must be a list of texts, or one text")
     for name in _MAPS:
         if not isinstance(values.get(name, {}), dict):
             raise ValueError(f"{name}: must be an object")  # noqa: TRY004 - of the file, not of the program
@@ -168,6 +177,10 @@ def _email(values: dict[str, Any], mailing: str | None, folder: Path) -> Outgoin
     if not values.get("idempotency_key"):
         values["idempotency_key"] = _key(values, mailing)
     return OutgoingEmail(**values)
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _time(name: str, text: str) -> datetime:
@@ -186,6 +199,6 @@ def _key(values: Mapping[str, Any], mailing: str | None) -> str:
     if not mailing:
         raise ValueError("has no idempotency_key: give it one, or name the mailing with --key to have keys made")
     recipients = values["to"]
-    address = parseaddr(recipients[0])[1] if recipients and isinstance(recipients[0], str) else ""
+    address = parseaddr(recipients[0])[1] if recipients else ""
     kind = str(values["kind"]).upper().replace("-", "_")
     return build_idempotency_key(kind, address, mailing)
