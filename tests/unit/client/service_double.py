@@ -34,7 +34,8 @@ class ServiceDouble(EmailDispatchServiceServicer):
         answers: What the next calls end with; None, or nothing left: they succeed.
         asked: The requests.
         metadata: Of each call.
-        streams: What each next watch tells before it ends: an event's reason, or a status to end with.
+        streams: What each next watch tells before it ends: an event's reason, ``begin: TOKEN`` for the token of
+            its beginning, or a status to end with.
     """
 
     def __init__(self) -> None:
@@ -71,6 +72,8 @@ class ServiceDouble(EmailDispatchServiceServicer):
         for told in self.streams.pop(0):
             if isinstance(told, Status):
                 await context.abort_with_status(to_status(told))
+            elif told.startswith("begin: "):
+                await context.send_initial_metadata((("resume-token", told.removeprefix("begin: ")),))
             elif told == "token only":
                 yield pb.WatchEmailsResponse(resume_token=told)
             else:

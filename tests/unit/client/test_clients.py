@@ -171,6 +171,15 @@ async def test_a_watch_keeps_a_token_that_came_without_an_event(client: EmailCli
     assert service.asked[1].resume_token == "token only"
 
 
+async def test_a_watch_that_breaks_before_its_first_event_goes_on_from_where_it_began(
+    client: EmailClient, service: ServiceDouble
+) -> None:
+    service.streams = [["begin: start", status(AWAY)], ["begin: start", status(AWAY)], ["first"]]
+    async for _ in client.watch():
+        break
+    assert [asked.resume_token for asked in service.asked] == ["", "start", "start"]
+
+
 async def test_a_watch_ends_with_the_error_that_no_new_connection_mends(
     client: EmailClient, service: ServiceDouble
 ) -> None:

@@ -149,8 +149,8 @@ class EmailClient:
     async def watch(self, *email_ids: str, resume_token: str = "") -> AsyncGenerator[EmailEvent, None]:
         """Tell what happens to emails, until the caller stops listening. A broken connection is made anew, and goes on.
 
-        In order for each email, and at least once: after a new connection, an event may come again. Until the first
-        event there is no token: a watch of all emails may miss what happened while such a connection was broken.
+        In order for each email, and at least once: after a new connection, an event may come again. What
+        happens while a connection is broken is told by the next one.
 
         Args:
             email_ids: Which emails; none: all. Of named ones the present state comes first, if there is no token.
@@ -166,6 +166,7 @@ class EmailClient:
             failure: EmailError | None = None
             call = self._opened.WatchEmails(watching.request(), metadata=self._connection.metadata())
             try:
+                watching.begin(await call.initial_metadata())
                 async for response in call:
                     event = watching.take(response)
                     if event is not None:

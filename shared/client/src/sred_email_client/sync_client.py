@@ -111,6 +111,7 @@ class SyncEmailClient:
             failure: EmailError | None = None
             call = self._opened.WatchEmails(watching.request(), metadata=self._connection.metadata())
             try:
+                watching.begin(call.initial_metadata())
                 for response in call:
                     event = watching.take(response)
                     if event is not None:

@@ -2,14 +2,17 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from sred.email.v1.dispatch_service_pb2 import WatchEmailsRequest, WatchEmailsResponse
 from sred_email_client.conversion import from_event
 from sred_email_client.emails import EmailEvent
 from sred_email_client.errors import EmailError, RetryLaterError
 from sred_email_client.retry import RetryPolicy, is_retryable
+
+_BEGINNING = "resume-token"
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,16 @@ class Watching:
     def request(self) -> WatchEmailsRequest:
         """Ask for what comes after the last event."""
         return WatchEmailsRequest(email_ids=self._email_ids, resume_token=self._token)
+
+    def begin(self, metadata: Iterable[Any] | None) -> None:
+        """Note the token that comes as a watch begins, so that one which breaks before its first event misses nothing.
+
+        Args:
+            metadata: Pairs of key and value, which the service sent first; None: it sent nothing.
+        """
+        token = next((value for key, value in metadata or () if key == _BEGINNING), "")
+        if isinstance(token, str) and token:
+            self._token = token
 
     def take(self, response: WatchEmailsResponse) -> EmailEvent | None:
         """Note how far the watch has come; the event, if there is one."""

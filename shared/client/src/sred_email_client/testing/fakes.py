@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from sred.email.v1.dispatch_service_pb2 import (
     CancelEmailRequest,
@@ -133,6 +133,16 @@ class _AsyncService:
         return self._service.WatchEmails(request)
 
 
+class _NoMetadata(tuple[tuple[str, str], ...]):
+    """Nothing, to be awaited or not."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, "_NoMetadata"]:
+        return self
+        yield
+
+
 class _Watch:
     """A call that streams what happens, to be iterated with or without ``async``."""
 
@@ -140,6 +150,10 @@ class _Watch:
         self._mailbox = mailbox
         self._email_ids = frozenset(request.email_ids)
         self._first, self._seen = mailbox.begin_watch(request)
+
+    def initial_metadata(self) -> "_NoMetadata":
+        """Nothing comes first: a fake's connection does not break."""
+        return _NoMetadata()
 
     def cancel(self) -> None:
         """Nothing is under way between two events."""
