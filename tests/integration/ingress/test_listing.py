@@ -19,7 +19,9 @@ from redis.asyncio import Redis
 
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import GetEmailRequest, ListEmailsRequest, ListEmailsResponse
+from sred_email_core.email_send_log.listing import EmailList
 from sred_email_core.email_send_log.records import FailureAction
+from sred_email_ingress.listing import EmailListing
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 QUEUED, SENDING = email_pb2.EMAIL_STATUS_QUEUED, email_pb2.EMAIL_STATUS_SENDING
@@ -255,3 +257,26 @@ async def test_no_index_of_the_log_names_a_column_that_changes_while_an_email_is
 async def test_lists_that_are_read_at_once_are_each_complete(served: Served, log: LogWorld) -> None:
     emails = await accepted_each_minute(log, 12)
     assert await asyncio.gather(*(ids(served, page_size=5) for _ in range(10))) == [emails] * 10
+
+
+async def test_what_is_rare_is_looked_for_in_bounded_steps_and_found_all(pool: "asyncpg.Pool[Any]") -> None:
+    listing = EmailListing(EmailList(pool, looked_at=3))
+    rare = ListEmailsRequest(kind=email_pb2.EMAIL_KIND_WELCOME, page_size=2)
+    assert await listing.page(rare) == ([], "")
+    await pool.execute(
+        """INSERT INTO email_send_log (id, idempotency_key, fingerprint, kind, priority, status, from_address,
+                                       recipients, subject, created_at)
+           SELECT gen_random_uuid(), i::text, decode(repeat('00', 32), 'hex'),
+                  CASE WHEN i IN (1, 40, 41, 43, 100) THEN 'WELCOME' ELSE 'QUOTA_WARNING' END, 'NORMAL', 'QUEUED',
+                  'a@b.c', ARRAY['a@b.c'], 'Hi', now() - (i / 5) * interval '1 s'
+           FROM generate_series(1, 100) AS i"""
+    )
+    pages = []
+    while True:
+        page, rare.page_token = await listing.page(rare)
+        pages.append([email.idempotency_key for email in page])
+        if not rare.page_token:
+            break
+    assert sorted(key for page in pages for key in page) == ["1", "100", "40", "41", "43"]
+    assert pages[0] == ["1"]  # thirty were looked at; the next page goes on
+    assert all(len(page) <= 2 for page in pages)

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1.dispatch_service_pb2 import ListEmailsRequest
 from sred.email.v1.email_pb2 import EmailKind, EmailStatus
-from sred_email_core.email_send_log.listing import EmailFilter, EmailList
+from sred_email_core.email_send_log.listing import EmailFilter, EmailList, Place
 from sred_email_core.email_send_log.records import EmailRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_ingress.addresses import InvalidAddressError, parse_address
@@ -19,7 +19,9 @@ from sred_email_ingress.tokens import TokenMaker
 DEFAULT_PAGE = 50
 MAX_PAGE = 500
 _READERS = 2
-"""Pages that are read at once: a rare filter reads far, and the other connections are for who sends."""
+"""Statements that read at once: the other connections are for who sends."""
+_LOOKS = 10
+"""Statements for one page: where what is wanted is rare, a page holds what they found, and the next one goes on."""
 
 _TOKENS = TokenMaker(b"list")
 _PLACE = struct.Struct(">q16s")
@@ -51,7 +53,7 @@ class EmailListing:
         if request.page_size < 0:
             violations.append(FieldViolation("page_size", "must be 0 or more"))
         bound_to = _name(wanted)
-        before = None
+        before: Place | None = None
         if request.page_token and not violations:
             place = _TOKENS.read(request.page_token, bound_to=bound_to)
             if place is None or len(place) != _PLACE.size:
@@ -63,10 +65,22 @@ class EmailListing:
         if violations:
             raise InvalidRequestError(violations)
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        async with self._reading:
-            found = await self._emails.page(wanted, size=size + 1, before=before)
+        found, after = await self._find(wanted, size, before)
+        return found, _TOKENS.write(_write_place(after), bound_to=bound_to) if after else ""
+
+    async def _find(
+        self, wanted: EmailFilter, size: int, before: Place | None
+    ) -> tuple[list[EmailRecord], Place | None]:
+        """A page, and where the next one begins; None: this is the last."""
+        found: list[EmailRecord] = []
+        for _ in range(_LOOKS):
+            async with self._reading:
+                more, before = await self._emails.page(wanted, size=size + 1 - len(found), before=before)
+            found += more
+            if before is None or len(found) > size:
+                break
         page = found[:size]
-        return page, _TOKENS.write(_write_place(page[-1]), bound_to=bound_to) if len(found) > size else ""
+        return page, Place(page[-1].created_at, page[-1].id) if len(found) > size else before
 
 
 def _filter(request: ListEmailsRequest) -> tuple[EmailFilter, list[FieldViolation]]:
@@ -122,10 +136,10 @@ def _microsecond_from(time: Timestamp) -> datetime:
     return _EPOCH + timedelta(seconds=time.seconds, microseconds=microseconds)
 
 
-def _write_place(last: EmailRecord) -> bytes:
+def _write_place(last: Place) -> bytes:
     return _PLACE.pack((last.created_at - _EPOCH) // _MICROSECOND, last.id.bytes)
 
 
-def _read_place(place: bytes) -> tuple[datetime, uuid.UUID]:
+def _read_place(place: bytes) -> Place:
     microseconds, last_id = _PLACE.unpack(place)
-    return _EPOCH + timedelta(microseconds=microseconds), uuid.UUID(bytes=last_id)
+    return Place(_EPOCH + timedelta(microseconds=microseconds), uuid.UUID(bytes=last_id))

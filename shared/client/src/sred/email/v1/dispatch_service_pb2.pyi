@@ -451,7 +451,9 @@ class ListEmailsResponse(_message.Message):
     """For the next page. Empty: this is the last."""
     @_builtins.property
     def emails(self) -> _containers.RepeatedCompositeFieldContainer[_email_pb2.Email]:
-        """The newest first."""
+        """The newest first. Fewer than asked for, or none, is not the end: where few emails are as wanted, a page holds those
+        that were found in a short while, and the next one looks on.
+        """
 
     def __init__(
         self,
