@@ -209,6 +209,7 @@ async def test_whatever_is_asked_of_the_suppressions_is_done_or_refused_with_wor
 METHODS = [
     *("GetQueueStats", "ListDeadLetters", "ReplayDeadLetters", "PauseDelivery", "ResumeDelivery"),
     *("ListSuppressions", "AddSuppression", "RemoveSuppression", "GetEmailTimeline"),
+    *("GetDeadLetter", "ResolveDeadLetters", "DiscardDeadLetters"),
 ]
 RAW = st.one_of(
     st.binary(max_size=60),

@@ -84,6 +84,7 @@ async def run(settings: ConsumerSettings) -> None:
             parts.control,
             parts.suppressions,
             parts.timeline,
+            parts.handling,
             requests_per_second=settings.resend_requests_per_second,
         )
         await stack.enter_async_context(

@@ -11,6 +11,7 @@ from sred_email_consumer.dead_letters import DeadLetterService
 from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
 from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.dispatch_watch import DispatchWatch
+from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.loops.promoter import RetryPromoter
 from sred_email_consumer.loops.queue_watch import QueueWatch
 from sred_email_consumer.loops.reclaimer import Reclaimer
@@ -30,6 +31,7 @@ from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.events import EventLog
+from sred_email_core.email_send_log.handled_letters import HandledLetterLog
 from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
@@ -64,6 +66,7 @@ class ConsumerParts:
     control: DeliveryControl
     suppressions: SuppressionList
     timeline: EmailTimeline
+    handling: LetterHandling
     dispatch: DispatchWatch
     watch: QueueWatch
 
@@ -141,6 +144,9 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         control=DeliveryControl(pause_log, pause_copy, dispatch_scripts),
         suppressions=SuppressionList(suppression_log, suppression_copy),
         timeline=EmailTimeline(EventLog(connections.pool)),
+        handling=LetterHandling(
+            HandledLetterLog(connections.pool, horizon=settings.retry_horizon), letters, dead_letters
+        ),
         dispatch=DispatchWatch(inspector, metrics),
         watch=QueueWatch(inspector, metrics),
     )

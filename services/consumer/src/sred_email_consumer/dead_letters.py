@@ -10,6 +10,7 @@ import structlog
 import uuid_utils.compat
 
 from sred_email_consumer.metrics import ConsumerMetrics
+from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.records import MalformedEntry, ReplayedEmail
@@ -158,7 +159,12 @@ class DeadLetterService:
         )
 
     async def replay(
-        self, ids: Sequence[uuid.UUID], *, include_outcome_unknown: bool, include_poison: bool
+        self,
+        ids: Sequence[uuid.UUID],
+        *,
+        include_outcome_unknown: bool,
+        include_poison: bool,
+        deed: Deed | None = None,
     ) -> list[ReplayedEmail]:
         """Send the emails of dead letters again; those that may not be are left alone.
 
@@ -166,12 +172,12 @@ class DeadLetterService:
             The emails that are under way again.
         """
         replayed = await self._letters.replay(
-            ids, include_outcome_unknown=include_outcome_unknown, include_poison=include_poison
+            ids, include_outcome_unknown=include_outcome_unknown, include_poison=include_poison, deed=deed
         )
         if replayed:
             self._metrics.replayed.inc(len(replayed))
             log.info("emails_replayed", email_ids=[email.email_id for email in replayed])
-        await self._scripts.unbury([email.dead_letter_id for email in replayed])
+        await self.withdraw([email.dead_letter_id for email in replayed if email.dead_letter_id is not None])
         anew = [_queued(email) for email in replayed if not email.repeats]
         await self._scripts.publish(anew)
         await self._scripts.park_sends(self._consumer, _placed_in_sends(replayed), entitled=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sred_email_consumer.dead_letters import DeadLetterService
+from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.records import DeadLetterRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
@@ -57,25 +58,30 @@ class EmailOperations:
     async def page(
         self, *, size: int, token: str, reason: str | None, kind: str | None
     ) -> tuple[list[DeadLetterRecord], str]:
-        """A page of dead letters, oldest first, and the token of the next page; empty: this is the last one.
+        """A page of dead letters, the latest first, and the token of the next page; empty: this is the last one.
 
         Raises:
-            InvalidRequestError: The token is not one of ours, or the size is negative.
+            InvalidRequestError: The token is not one of ours for these filters, or the size is negative.
         """
         if size < 0:
             raise InvalidRequestError([FieldViolation("page_size", "must be 0 or more")])
         size = min(size or DEFAULT_PAGE, MAX_PAGE)
-        found = await self._letters.page(size=size + 1, after=_read_token(token), reason=reason, kind=kind)
+        found = await self._letters.latest(
+            size=size + 1, before=_read_token(token, reason, kind), reason=reason, kind=kind
+        )
         page = found[:size]
-        return page, _write_token(page[-1]) if len(found) > size else ""
+        return page, _write_token(page[-1], reason, kind) if len(found) > size else ""
 
-    async def replay(self, selection: Selection, *, include_outcome_unknown: bool, limit: int) -> Replayed:
+    async def replay(
+        self, selection: Selection, *, include_outcome_unknown: bool, limit: int, deed: Deed | None = None
+    ) -> Replayed:
         """Send dead letters again, a bounded number in one call.
 
         Args:
             selection: Which.
             include_outcome_unknown: Also those that the recipient may have got already.
             limit: The most; 0: as many as one call may.
+            deed: What the audit says.
 
         Raises:
             InvalidRequestError: An id is no dead letter id, or there are too many.
@@ -84,13 +90,19 @@ class EmailOperations:
             raise InvalidRequestError([FieldViolation("limit", "must be 0 or more")])
         limit = min(limit or MAX_REPLAY, MAX_REPLAY)
         if selection.ids is not None:
-            ids = _parse_ids(selection.ids)
+            ids = parse_ids(selection.ids)
             chosen = ids[:limit]
-            replayed = await self._replay(chosen, include_outcome_unknown=include_outcome_unknown, by_id=True)
+            replayed = await self._replay(
+                chosen, include_outcome_unknown=include_outcome_unknown, by_id=True, deed=deed
+            )
             return Replayed(replayed, max(0, len(chosen) - replayed), len(ids) - len(chosen))
-        return await self._replay_all(selection.reason, include_outcome_unknown=include_outcome_unknown, limit=limit)
+        return await self._replay_all(
+            selection.reason, include_outcome_unknown=include_outcome_unknown, limit=limit, deed=deed
+        )
 
-    async def _replay_all(self, reason: str | None, *, include_outcome_unknown: bool, limit: int) -> Replayed:
+    async def _replay_all(
+        self, reason: str | None, *, include_outcome_unknown: bool, limit: int, deed: Deed | None
+    ) -> Replayed:
         """Go through the letters until ``limit`` of them were replayed or none is left to try."""
         replayed = skipped = 0
         after: tuple[datetime, uuid.UUID] | None = None
@@ -100,19 +112,26 @@ class EmailOperations:
                 return Replayed(replayed, skipped, 0)
             after = (page[-1].failed_at, page[-1].id)
             ids = [letter.id for letter in page]
-            done = await self._replay(ids, include_outcome_unknown=include_outcome_unknown, by_id=False)
+            done = await self._replay(ids, include_outcome_unknown=include_outcome_unknown, by_id=False, deed=deed)
             replayed += done
             skipped += max(0, len(ids) - done)
         return Replayed(replayed, skipped, max(0, await self._letters.count(reason) - skipped))
 
-    async def _replay(self, ids: Sequence[uuid.UUID], *, include_outcome_unknown: bool, by_id: bool) -> int:
+    async def _replay(
+        self, ids: Sequence[uuid.UUID], *, include_outcome_unknown: bool, by_id: bool, deed: Deed | None
+    ) -> int:
         replayed = await self._service.replay(
-            ids, include_outcome_unknown=include_outcome_unknown, include_poison=by_id
+            ids, include_outcome_unknown=include_outcome_unknown, include_poison=by_id, deed=deed
         )
         return len(replayed)
 
 
-def _parse_ids(texts: Sequence[str]) -> list[uuid.UUID]:
+def parse_ids(texts: Sequence[str]) -> list[uuid.UUID]:
+    """Ids of dead letters, each once, in order.
+
+    Raises:
+        InvalidRequestError: Some are none; the first 50 are named.
+    """
     parsed, violations = [], []
     for index, text in enumerate(texts):
         try:
@@ -124,18 +143,21 @@ def _parse_ids(texts: Sequence[str]) -> list[uuid.UUID]:
     return list(dict.fromkeys(parsed))
 
 
-def _write_token(last: DeadLetterRecord) -> str:
-    return base64.urlsafe_b64encode(json.dumps([last.failed_at.isoformat(), str(last.id)]).encode()).decode()
+def _write_token(last: DeadLetterRecord, reason: str | None, kind: str | None) -> str:
+    parts = [last.failed_at.isoformat(), str(last.id), reason, kind]
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
 
 
-def _read_token(token: str) -> tuple[datetime, uuid.UUID] | None:
+def _read_token(token: str, reason: str | None, kind: str | None) -> tuple[datetime, uuid.UUID] | None:
     if not token:
         return None
     try:
         if len(token) > _MAX_TOKEN:
             raise ValueError("longer than any of ours")  # noqa: TRY301
-        failed_at, last_id = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
+        failed_at, last_id, *filters = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
+        if filters != [reason, kind]:
+            raise ValueError("of another list")  # noqa: TRY301
         return datetime.fromisoformat(failed_at).astimezone(UTC), uuid.UUID(last_id)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-        violation = FieldViolation("page_token", "must be the next_page_token of an earlier answer")
+        violation = FieldViolation("page_token", "must be the next_page_token of an earlier answer for these filters")
         raise InvalidRequestError([violation]) from e

@@ -8,19 +8,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
+from sred_email_consumer.callers import deed_of
 from sred_email_consumer.delivery_control import DeliveryControl
-from sred_email_consumer.operations import EmailOperations, Selection
+from sred_email_consumer.letter_handling import LetterHandling
+from sred_email_consumer.letters_api import LetterCalls, dead_letter, reason_name, selection, selection_name
+from sred_email_consumer.operations import EmailOperations
 from sred_email_consumer.suppression_list import SuppressionList
-from sred_email_consumer.suppressions_api import SuppressionCalls
 from sred_email_consumer.timeline import EmailTimeline
 from sred_email_core.email_send_log.events import TimelineRecord
-from sred_email_core.email_send_log.records import DeadLetterRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_core.queue.keys import Lane
 
 
-class EmailOperationsServicer(SuppressionCalls):
-    """Serves EmailOperationsService; RPCs that are not here answer UNIMPLEMENTED."""
+class EmailOperationsServicer(LetterCalls):
+    """Serves EmailOperationsService; what is not here stands in the classes that it builds on."""
 
     def __init__(
         self,
@@ -28,10 +29,11 @@ class EmailOperationsServicer(SuppressionCalls):
         control: DeliveryControl,
         suppressions: SuppressionList,
         timeline: EmailTimeline,
+        handling: LetterHandling,
         *,
         requests_per_second: float,
     ) -> None:
-        super().__init__(suppressions)
+        super().__init__(handling, suppressions)
         self._operations = operations
         self._control = control
         self._timeline = timeline
@@ -75,21 +77,27 @@ class EmailOperationsServicer(SuppressionCalls):
         page, token = await self._operations.page(
             size=request.page_size,
             token=request.page_token,
-            reason=_reason(request.reason, "reason"),
+            reason=reason_name(request.reason),
             kind=_kind(request.kind),
         )
-        return pb.ListDeadLettersResponse(dead_letters=[_dead_letter(letter) for letter in page], next_page_token=token)
+        return pb.ListDeadLettersResponse(dead_letters=[dead_letter(letter) for letter in page], next_page_token=token)
 
     async def ReplayDeadLetters(  # noqa: N802 - named by the contract
         self,
         request: pb.ReplayDeadLettersRequest,
-        context: grpc.aio.ServicerContext[pb.ReplayDeadLettersRequest, pb.ReplayDeadLettersResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.ReplayDeadLettersRequest, pb.ReplayDeadLettersResponse],
     ) -> pb.ReplayDeadLettersResponse:
         """Send dead letters again."""
         result = await self._operations.replay(
-            _selection(request),
+            selection(request),
             include_outcome_unknown=request.include_outcome_unknown,
             limit=request.limit,
+            deed=deed_of(
+                context,
+                "REPLAY",
+                selection_name(request),
+                "include_outcome_unknown" if request.include_outcome_unknown else "",
+            ),
         )
         return pb.ReplayDeadLettersResponse(
             replayed=result.replayed, skipped=result.skipped, remaining=result.remaining
@@ -106,19 +114,21 @@ class EmailOperationsServicer(SuppressionCalls):
     async def PauseDelivery(  # noqa: N802 - named by the contract
         self,
         request: pb.PauseDeliveryRequest,
-        context: grpc.aio.ServicerContext[pb.PauseDeliveryRequest, pb.PauseDeliveryResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.PauseDeliveryRequest, pb.PauseDeliveryResponse],
     ) -> pb.PauseDeliveryResponse:
         """Stop sending."""
-        await self._control.pause(_lane(request.priority), request.reason)
+        lane = _lane(request.priority)
+        await self._control.pause(lane, request.reason, deed_of(context, "PAUSE", _lane_name(lane), request.reason))
         return pb.PauseDeliveryResponse()
 
     async def ResumeDelivery(  # noqa: N802 - named by the contract
         self,
         request: pb.ResumeDeliveryRequest,
-        context: grpc.aio.ServicerContext[pb.ResumeDeliveryRequest, pb.ResumeDeliveryResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.ResumeDeliveryRequest, pb.ResumeDeliveryResponse],
     ) -> pb.ResumeDeliveryResponse:
         """Go on sending."""
-        await self._control.resume(_lane(request.priority))
+        lane = _lane(request.priority)
+        await self._control.resume(lane, deed_of(context, "RESUME", _lane_name(lane)))
         return pb.ResumeDeliveryResponse()
 
 
@@ -134,29 +144,15 @@ def _lane(priority: int) -> Lane | None:
     return Lane(priority) if priority else None
 
 
+def _lane_name(lane: Lane | None) -> str:
+    return "all lanes" if lane is None else lane.name
+
+
 def _dispatch_state(name: str) -> "pb.DispatchState.ValueType":
     """UNSPECIFIED: delivery is held for a reason that this version does not know."""
     full_name = f"DISPATCH_STATE_{name}"
     known = full_name in pb.DispatchState.keys()  # noqa: SIM118 - it is no dict
     return pb.DispatchState.Value(full_name) if known else pb.DISPATCH_STATE_UNSPECIFIED
-
-
-def _selection(request: pb.ReplayDeadLettersRequest) -> Selection:
-    which = request.WhichOneof("selection")
-    if which == "ids" and request.ids.values:
-        return Selection(ids=tuple(request.ids.values))
-    if which == "all" and request.all:
-        return Selection()
-    if which == "reason" and (reason := _reason(request.reason, "reason")) is not None:
-        return Selection(reason=reason)
-    raise InvalidRequestError([FieldViolation("selection", "must be ids, all or a reason")])
-
-
-def _reason(value: int, field: str) -> str | None:
-    if value not in email_pb2.DeadLetterReason.values():
-        raise InvalidRequestError([FieldViolation(field, "is no reason that this version knows")])
-    name = email_pb2.DeadLetterReason.Name(value).removeprefix("DEAD_LETTER_REASON_")  # type: ignore[arg-type]
-    return None if name == "UNSPECIFIED" else name
 
 
 def _kind(value: int) -> str | None:
@@ -175,28 +171,6 @@ def _entry(happened: TimelineRecord) -> pb.TimelineEntry:
         detail=happened.reason or happened.provider_message_id or "",
         attempt=happened.attempt,
         consumer=happened.consumer or "",
-    )
-
-
-def _dead_letter(letter: DeadLetterRecord) -> email_pb2.DeadLetter:
-    failed_at = Timestamp()
-    failed_at.FromDatetime(letter.failed_at)
-    repeatable_until = None
-    if letter.repeatable_until is not None:
-        repeatable_until = Timestamp()
-        repeatable_until.FromDatetime(letter.repeatable_until)
-    return email_pb2.DeadLetter(
-        dead_letter_id=str(letter.id),
-        email_id=str(letter.email_id or ""),
-        reason=email_pb2.DeadLetterReason.Value(f"DEAD_LETTER_REASON_{letter.reason}"),
-        error=letter.error,
-        attempts=letter.attempts,
-        failed_at=failed_at,
-        kind=email_pb2.EmailKind.Value(f"EMAIL_KIND_{letter.kind or 'UNSPECIFIED'}"),
-        to=letter.recipients or [],
-        subject=letter.subject or "",
-        may_have_been_accepted=letter.may_have_been_accepted,
-        repeatable_until=repeatable_until,
     )
 
 

@@ -3,10 +3,12 @@
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sred_email_core.addresses import NoAddressError, parse_bare_address
-from sred_email_core.email_send_log.suppressions import SuppressionLog, SuppressionRecord
+from sred_email_core.email_send_log.audit import Deed
+from sred_email_core.email_send_log.suppressions import ERASED, SuppressionLog, SuppressionRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError, NotSuppressedError
 from sred_email_core.queue.suppression_copy import SuppressionCopy
 
@@ -47,13 +49,16 @@ class SuppressionList:
         page = found[:size]
         return page, _write_token(page[-1].address, wanted) if len(found) > size else ""
 
-    async def add(self, address: str, reason: str, expires_at: datetime | None) -> SuppressionRecord:
+    async def add(
+        self, address: str, reason: str, expires_at: datetime | None, deed: Callable[[str], Deed] | None = None
+    ) -> SuppressionRecord:
         """Suppress an address; of one that is suppressed, replace reason and expiry.
 
         Args:
             address: As it was written.
             reason: Name of the SuppressionReason.
             expires_at: Until when; None: until it is removed.
+            deed: What the audit says of the normalised address.
 
         Raises:
             InvalidRequestError: The address is none, or the expiry is not in the future; nothing was changed.
@@ -63,11 +68,13 @@ class SuppressionList:
         normalised = _parse(address)
         if expires_at is not None and expires_at <= datetime.now(UTC):
             raise InvalidRequestError([FieldViolation("expires_at", "must be in the future")])
-        kept = await self._log.suppress(normalised, reason, source="operator", expires_at=expires_at)
+        kept = await self._log.suppress(
+            normalised, reason, source="operator", expires_at=expires_at, deed=deed(normalised) if deed else None
+        )
         await self._copy.renew()
         return kept
 
-    async def remove(self, address: str) -> None:
+    async def remove(self, address: str, deed: Callable[[str], Deed] | None = None) -> None:
         """Let an address get email again.
 
         Raises:
@@ -76,7 +83,8 @@ class SuppressionList:
             LogUnavailableError: PostgreSQL does not answer; whether it was changed, a repeated call tells.
             QueueUnavailableError: See the class.
         """
-        freed = await self._log.free(_parse(address))
+        normalised = _parse(address)
+        freed = await self._log.free(normalised, deed=deed(normalised) if deed else None)
         await self._copy.renew()  # also where it was freed before: maybe Redis was not told then
         if not freed:
             raise NotSuppressedError
@@ -87,6 +95,10 @@ def _parse(address: str) -> str:
         return parse_bare_address(address)
     except NoAddressError as e:
         raise InvalidRequestError([FieldViolation("address", f"{e}: write it as ada@example.com")]) from e
+
+
+def _may_be_listed(after: object) -> bool:
+    return isinstance(after, str) and (after.startswith(ERASED) or parse_bare_address(after) == after)
 
 
 def _write_token(after: str, address: str | None) -> str:
@@ -100,7 +112,7 @@ def _read_token(token: str, address: str | None) -> str | None:
         if len(token) > _MAX_TOKEN:
             raise ValueError("longer than any of ours")  # noqa: TRY301
         wanted, after = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
-        if wanted != address or parse_bare_address(after) != after:
+        if wanted != address or not _may_be_listed(after):
             raise ValueError("of another list")  # noqa: TRY301
     except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error) as e:
         violation = FieldViolation("page_token", "must be the next_page_token of an earlier answer for this address")

@@ -7,7 +7,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import email_pb2, operations_service_pb2_grpc
 from sred.email.v1 import operations_service_pb2 as pb
+from sred_email_consumer.callers import deed_of
 from sred_email_consumer.suppression_list import SuppressionList
+from sred_email_core.email_send_log.audit import anonymised
 from sred_email_core.email_send_log.suppressions import SuppressionRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 
@@ -32,20 +34,28 @@ class SuppressionCalls(operations_service_pb2_grpc.EmailOperationsServiceService
     async def AddSuppression(  # noqa: N802 - named by the contract
         self,
         request: pb.AddSuppressionRequest,
-        context: grpc.aio.ServicerContext[pb.AddSuppressionRequest, pb.AddSuppressionResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.AddSuppressionRequest, pb.AddSuppressionResponse],
     ) -> pb.AddSuppressionResponse:
         """Suppress an address."""
         expires_at = _time(request.expires_at) if request.HasField("expires_at") else None
-        kept = await self._suppressions.add(request.address, _reason(request.reason), expires_at)
+        reason = _reason(request.reason)
+        kept = await self._suppressions.add(
+            request.address,
+            reason,
+            expires_at,
+            lambda address: deed_of(context, "ADD_SUPPRESSION", anonymised(address), reason),
+        )
         return pb.AddSuppressionResponse(suppression=_suppression(kept))
 
     async def RemoveSuppression(  # noqa: N802 - named by the contract
         self,
         request: pb.RemoveSuppressionRequest,
-        context: grpc.aio.ServicerContext[pb.RemoveSuppressionRequest, pb.RemoveSuppressionResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.RemoveSuppressionRequest, pb.RemoveSuppressionResponse],
     ) -> pb.RemoveSuppressionResponse:
         """Let an address get email again."""
-        await self._suppressions.remove(request.address)
+        await self._suppressions.remove(
+            request.address, lambda address: deed_of(context, "REMOVE_SUPPRESSION", anonymised(address))
+        )
         return pb.RemoveSuppressionResponse()
 
 

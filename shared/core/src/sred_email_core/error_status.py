@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from sred_email_core.errors import (
+    DeadLetterNotFoundError,
     DeadlinePassedError,
     EmailDispatchError,
     EmailNotFoundError,
@@ -35,6 +36,7 @@ CODES: dict[type[EmailDispatchError], int] = {
     IdempotencyKeyReusedError: code_pb2.ALREADY_EXISTS,
     UnstorableError: code_pb2.INVALID_ARGUMENT,
     EmailNotFoundError: code_pb2.NOT_FOUND,
+    DeadLetterNotFoundError: code_pb2.NOT_FOUND,
     EventsGoneError: code_pb2.OUT_OF_RANGE,
     NotSuppressedError: code_pb2.NOT_FOUND,
     NotCancellableError: code_pb2.FAILED_PRECONDITION,

@@ -8,6 +8,7 @@
     │   ├── IdempotencyKeyReusedError  the key belongs to an email with other content
     │   ├── UnstorableError            the log can't hold it
     │   ├── EmailNotFoundError         no such email
+    │   ├── DeadLetterNotFoundError    no such dead letter, or it was handled
     │   ├── EventsGoneError            the events after a resume_token are not kept any more
     │   ├── NotSuppressedError         the address gets email as it is
     │   └── NotCancellableError        it is being sent, may have been accepted, or has ended
@@ -79,6 +80,15 @@ class UnstorableError(RequestRefusedError):
 
 class EmailNotFoundError(RequestRefusedError):
     """There is no email with this id or key."""
+
+
+class DeadLetterNotFoundError(RequestRefusedError):
+    """There is no dead letter with this id, or it was replayed, resolved or discarded."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no dead letter with this id, or it was handled: ListDeadLetters tells which there are"
+        )
 
 
 class EventsGoneError(RequestRefusedError):

@@ -8,6 +8,8 @@ from typing import Any
 import asyncpg
 
 from sred_email_core import postgres
+from sred_email_core.email_send_log import audit
+from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.records import DeadLetterRecord, ReplayedEmail
 from sred_email_core.email_send_log.sql import query
 
@@ -41,27 +43,44 @@ class DeadLetterLog:
         )
         return [DeadLetterRecord(**row) for row in rows]
 
+    async def latest(
+        self,
+        *,
+        size: int,
+        before: tuple[datetime, uuid.UUID] | None = None,
+        reason: str | None = None,
+        kind: str | None = None,
+    ) -> list[DeadLetterRecord]:
+        """Open dead letters, the latest first; ``before`` is the last one seen, the rest as for page."""
+        failed_at, last_id = before if before is not None else (None, None)
+        rows = await postgres.run(
+            lambda: self._pool.fetch(query("list_latest_dead_letters"), reason, kind, failed_at, last_id, size)
+        )
+        return [DeadLetterRecord(**row) for row in rows]
+
     async def count(self, reason: str | None = None) -> int:
         """How many dead letters are open."""
         return int(await postgres.run(lambda: self._pool.fetchval(query("count_dead_letters"), reason)))
 
     async def replay(
-        self, ids: Sequence[uuid.UUID], *, include_outcome_unknown: bool, include_poison: bool
+        self,
+        ids: Sequence[uuid.UUID],
+        *,
+        include_outcome_unknown: bool,
+        include_poison: bool,
+        deed: Deed | None = None,
     ) -> list[ReplayedEmail]:
         """Reopen the emails of dead letters; see replay_dead_letters.sql for which may be.
 
         Returns:
             The emails to be sent again; with a send of many, also its other members.
         """
-        rows = await postgres.run(
-            lambda: self._pool.fetch(
-                query("replay_dead_letters"), list(ids), include_outcome_unknown, include_poison, self._horizon
-            )
-        )
+        asked = (list(ids), include_outcome_unknown, include_poison, self._horizon)
+        rows = await audit.change(self._pool, "replay_dead_letters", *asked, deed=deed)
         return [
             ReplayedEmail(
                 email_id=str(row["id"]),
-                dead_letter_id=str(row["dead_letter_id"]),
+                dead_letter_id=None if row["dead_letter_id"] is None else str(row["dead_letter_id"]),
                 kind=row["kind"],
                 priority=row["priority"],
                 created_at=row["created_at"],

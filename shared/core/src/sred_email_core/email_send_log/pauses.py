@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 
 from sred_email_core import postgres
+from sred_email_core.email_send_log import audit
+from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.queue.keys import Lane
 
@@ -33,15 +35,15 @@ class PauseLog:
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
 
-    async def pause(self, lanes: Collection[Lane], reason: str) -> None:
+    async def pause(self, lanes: Collection[Lane], reason: str, *, deed: Deed | None = None) -> None:
         """Pause lanes; of one that is paused, renew the reason."""
         names = [lane.name for lane in lanes]
-        await postgres.run(lambda: self._pool.fetch(query("pause_lanes"), names, reason))
+        await audit.change(self._pool, "pause_lanes", names, reason, deed=deed, count=lambda _: len(names))
 
-    async def resume(self, lanes: Collection[Lane]) -> None:
+    async def resume(self, lanes: Collection[Lane], *, deed: Deed | None = None) -> None:
         """Resume lanes."""
         names = [lane.name for lane in lanes]
-        await postgres.run(lambda: self._pool.fetch(query("resume_lanes"), names))
+        await audit.change(self._pool, "resume_lanes", names, deed=deed, count=lambda _: len(names))
 
     async def count_beyond(self, version: int) -> None:
         """Let the next version be higher than one that a copy has."""

@@ -374,13 +374,14 @@ class ReplayedEmail:
     """An email that a replay has reopened.
 
     Attributes:
+        dead_letter_id: Of its letter; None: it was discarded, and is repeated because its send is.
         alone: It shares its request with no other.
         repeats: It is repeated within its send, same key and bytes; else it is sent anew.
         send_id: The send that it is repeated in.
     """
 
     email_id: str
-    dead_letter_id: str
+    dead_letter_id: str | None
     kind: str
     priority: str
     created_at: datetime

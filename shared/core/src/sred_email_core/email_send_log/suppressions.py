@@ -9,7 +9,12 @@ import asyncpg
 
 from sred_email_core import postgres
 from sred_email_core.addresses import digest_of
+from sred_email_core.email_send_log import audit
+from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.sql import query
+
+ERASED = "erased:"
+"""How an address begins that was erased; its digest follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,13 @@ class SuppressionLog:
         self._pool = pool
 
     async def suppress(
-        self, address: str, reason: str, *, source: str, expires_at: datetime | None = None
+        self,
+        address: str,
+        reason: str,
+        *,
+        source: str,
+        expires_at: datetime | None = None,
+        deed: Deed | None = None,
     ) -> SuppressionRecord:
         """Suppress an address; of one that is suppressed, replace reason and expiry.
 
@@ -80,15 +91,16 @@ class SuppressionLog:
             reason: Name of the SuppressionReason.
             source: Who said so.
             expires_at: Until when; None: until it is removed.
+            deed: What the audit says.
         """
         columns: list[Any] = [[digest_of(address)], [address], [reason], [None], source, expires_at, True]
-        (row,) = await postgres.run(lambda: self._pool.fetch(query("suppress_addresses"), *columns))
+        (row,) = await audit.change(self._pool, "suppress_addresses", *columns, deed=deed)
         return _record(row)
 
-    async def free(self, address: str) -> bool:
+    async def free(self, address: str, *, deed: Deed | None = None) -> bool:
         """Let an address (normalised) get email again; whether it was suppressed."""
         digest = digest_of(address)
-        return bool(await postgres.run(lambda: self._pool.fetchval(query("free_address"), digest)))
+        return bool(await audit.change(self._pool, "free_address", digest, deed=deed))
 
     async def page(self, *, address: str | None, after: str | None, size: int) -> list[SuppressionRecord]:
         """Those in force, in the order of their addresses.
@@ -98,7 +110,8 @@ class SuppressionLog:
             after: The last address seen; None: from the start.
             size: The most.
         """
-        rows = await postgres.run(lambda: self._pool.fetch(query("list_suppressions"), address, after, size))
+        digest = None if address is None else digest_of(address)
+        rows = await postgres.run(lambda: self._pool.fetch(query("list_suppressions"), digest, after, size))
         return [_record(row) for row in rows]
 
     async def changes(self, since: int, *, size: int) -> SuppressionChanges:

@@ -89,5 +89,5 @@ recorded AS (
 )
 SELECT r.*, d.id AS dead_letter_id
 FROM reopened r
-JOIN resolved d ON d.email_id = r.id
+LEFT JOIN resolved d ON d.email_id = r.id
 ORDER BY r.send_id, r.position
