@@ -79,14 +79,7 @@ async def run(settings: ConsumerSettings) -> None:
                 build_http_app(health, registry, parts.dispatch.describe), settings.consumer_http_listen
             )
         )
-        operations = EmailOperationsServicer(
-            parts.operations,
-            parts.control,
-            parts.suppressions,
-            parts.timeline,
-            parts.handling,
-            requests_per_second=settings.resend_requests_per_second,
-        )
+        operations = EmailOperationsServicer(parts, requests_per_second=settings.resend_requests_per_second)
         await stack.enter_async_context(
             running_grpc_server(
                 settings.consumer_grpc_listen,
@@ -100,7 +93,8 @@ async def run(settings: ConsumerSettings) -> None:
             )
         )
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
-        await serve([health, service.loop_lag, parts.watch, parts.consumer, parts.promoter, parts.reclaimer], stop)
+        watching = (health, service.loop_lag, parts.watch)
+        await serve([*watching, parts.consumer, parts.promoter, parts.reclaimer, parts.eraser], stop)
         try:
             await parts.scripts.leave(name)
         except QueueUnavailableError as e:

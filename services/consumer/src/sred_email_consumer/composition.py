@@ -11,7 +11,9 @@ from sred_email_consumer.dead_letters import DeadLetterService
 from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
 from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.dispatch_watch import DispatchWatch
+from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.letter_handling import LetterHandling
+from sred_email_consumer.loops.eraser import Eraser
 from sred_email_consumer.loops.promoter import RetryPromoter
 from sred_email_consumer.loops.queue_watch import QueueWatch
 from sred_email_consumer.loops.reclaimer import Reclaimer
@@ -28,8 +30,10 @@ from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.timeline import EmailTimeline
 from sred_email_consumer.unsubscribe import serialize
 from sred_email_consumer.weather import ProviderWeather
+from sred_email_core.email_send_log.audit import AuditLog
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.delivery import DeliveryLog
+from sred_email_core.email_send_log.erasure import ErasureLog
 from sred_email_core.email_send_log.events import EventLog
 from sred_email_core.email_send_log.handled_letters import HandledLetterLog
 from sred_email_core.email_send_log.pauses import PauseLog
@@ -67,6 +71,9 @@ class ConsumerParts:
     suppressions: SuppressionList
     timeline: EmailTimeline
     handling: LetterHandling
+    erasure: RecipientErasure
+    audit: AuditLog
+    eraser: Eraser
     dispatch: DispatchWatch
     watch: QueueWatch
 
@@ -125,6 +132,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         probe_interval=settings.probe_interval,
         probe_patience=settings.provider_timeout + timedelta(seconds=1),
     )
+    erasure = RecipientErasure(ErasureLog(connections.pool, horizon=settings.retry_horizon), dead_letters, scripts)
     return ConsumerParts(
         scripts=scripts,
         consumer=EmailStreamConsumer(
@@ -147,6 +155,9 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         handling=LetterHandling(
             HandledLetterLog(connections.pool, horizon=settings.retry_horizon), letters, dead_letters
         ),
+        erasure=erasure,
+        audit=AuditLog(connections.pool),
+        eraser=Eraser(erasure),
         dispatch=DispatchWatch(inspector, metrics),
         watch=QueueWatch(inspector, metrics),
     )

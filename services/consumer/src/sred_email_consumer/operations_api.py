@@ -1,6 +1,7 @@
 """The gRPC face of the consumer: translate, delegate, translate back."""
 
 from datetime import timedelta
+from typing import Protocol
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -10,33 +11,46 @@ from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
 from sred_email_consumer.callers import deed_of
 from sred_email_consumer.delivery_control import DeliveryControl
+from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.letter_handling import LetterHandling
-from sred_email_consumer.letters_api import LetterCalls, dead_letter, reason_name, selection, selection_name
+from sred_email_consumer.letters_api import dead_letter, reason_name, selection, selection_name
 from sred_email_consumer.operations import EmailOperations
+from sred_email_consumer.records_api import RecordCalls
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.timeline import EmailTimeline
+from sred_email_core.email_send_log.audit import AuditLog
 from sred_email_core.email_send_log.events import TimelineRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_core.queue.keys import Lane
 
 
-class EmailOperationsServicer(LetterCalls):
+class OperatorParts(Protocol):
+    """What the calls delegate to."""
+
+    @property
+    def operations(self) -> EmailOperations: ...  # noqa: D102 - each is what its type says
+    @property
+    def control(self) -> DeliveryControl: ...  # noqa: D102
+    @property
+    def suppressions(self) -> SuppressionList: ...  # noqa: D102
+    @property
+    def timeline(self) -> EmailTimeline: ...  # noqa: D102
+    @property
+    def handling(self) -> LetterHandling: ...  # noqa: D102
+    @property
+    def erasure(self) -> RecipientErasure: ...  # noqa: D102
+    @property
+    def audit(self) -> AuditLog: ...  # noqa: D102
+
+
+class EmailOperationsServicer(RecordCalls):
     """Serves EmailOperationsService; what is not here stands in the classes that it builds on."""
 
-    def __init__(
-        self,
-        operations: EmailOperations,
-        control: DeliveryControl,
-        suppressions: SuppressionList,
-        timeline: EmailTimeline,
-        handling: LetterHandling,
-        *,
-        requests_per_second: float,
-    ) -> None:
-        super().__init__(handling, suppressions)
-        self._operations = operations
-        self._control = control
-        self._timeline = timeline
+    def __init__(self, parts: OperatorParts, *, requests_per_second: float) -> None:
+        super().__init__(parts.audit, parts.erasure, parts.handling, parts.suppressions)
+        self._operations = parts.operations
+        self._control = parts.control
+        self._timeline = parts.timeline
         self._requests_per_second = requests_per_second
 
     async def GetQueueStats(  # noqa: N802 - named by the contract

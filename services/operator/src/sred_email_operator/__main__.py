@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from sred_email_operator.commands.audit import audit
 from sred_email_operator.commands.cancel import cancel
+from sred_email_operator.commands.delivery import pause, resume
+from sred_email_operator.commands.dlq import dlq
+from sred_email_operator.commands.erase import erase
 from sred_email_operator.commands.list_emails import list_emails
 from sred_email_operator.commands.send import send
+from sred_email_operator.commands.stats import stats
 from sred_email_operator.commands.status import status
 from sred_email_operator.commands.suppressions import suppressions
 from sred_email_operator.commands.template import app as template
@@ -46,7 +51,13 @@ app.command("list", epilog=_example("sred-email list --status FAILED --after 24h
 app.command(epilog=_example("sred-email watch 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(watch)
 app.command(epilog=_example("sred-email cancel 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(cancel)
 app.add_typer(template, name="template")
+app.command(epilog=_example("sred-email stats --watch"))(stats)
+app.add_typer(dlq)
+app.command(epilog=_example("sred-email pause --lane LOW --reason 'a newsletter went out twice'"))(pause)
+app.command(epilog=_example("sred-email resume --lane LOW"))(resume)
 app.add_typer(suppressions)
+app.command(epilog=_example("sred-email erase ada@example.com"))(erase)
+app.command(epilog=_example("sred-email audit --limit 20 --json"))(audit)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -102,6 +102,11 @@ def show_row(*cells: tuple[str, int]) -> None:
         screen.print(row, soft_wrap=True)
 
 
+def show_counts(*, as_json: bool, **counts: int) -> None:
+    """Print how many were touched, by what was done to them."""
+    typer.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
 def print_note(note: str) -> None:
     """Print on stderr what a person may want to know besides."""
     console(stderr=True).print(Text(printable(note), style="dim"), soft_wrap=True)

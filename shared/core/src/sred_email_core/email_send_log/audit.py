@@ -68,9 +68,15 @@ class AuditLog:
         return [AuditRecord(**row) for row in rows]
 
 
-async def record(connection: Any, deed: Deed | None, count: int) -> None:  # noqa: ANN401 - the pool's proxy
-    """Write what is done into the audit, in the transaction that does it; nothing where nothing was touched."""
-    if deed is not None and count > 0:
+async def record(
+    connection: Any,  # noqa: ANN401 - the pool's proxy
+    deed: Deed | None,
+    count: int,
+    *,
+    always: bool = False,
+) -> None:
+    """Write what is done into the audit in the transaction that does it; of nothing, only if ``always``."""
+    if deed is not None and (count > 0 or always):
         columns = (deed.call_id, deed.actor, deed.peer, deed.action, deed.target, deed.detail, count)
         await connection.execute(query("record_audit"), *columns)
 

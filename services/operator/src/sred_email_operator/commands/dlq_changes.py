@@ -1,0 +1,155 @@
+"""``sred-email dlq replay``, ``resolve`` and ``discard``."""
+
+from typing import Annotated, TypeVar
+
+import typer
+
+from sred.email.v1.email_pb2 import DeadLetterReason
+from sred.email.v1.operations_service_pb2 import (
+    DeadLetterIds,
+    DiscardDeadLettersRequest,
+    ReplayDeadLettersRequest,
+    ResolveDeadLettersRequest,
+)
+from sred_email_operator import output
+from sred_email_operator.choices import enum_value
+from sred_email_operator.chunks import CHUNK, in_chunks, progress
+from sred_email_operator.confirmation import Yes, confirm
+from sred_email_operator.connection import operations_service
+from sred_email_operator.options import DEFAULT_CONSUMER_ADDRESS, AsJson, ConsumerAddress, TimeoutSeconds
+
+_TIMEOUT_S = 60.0
+"""One call may move hundreds of emails."""
+_SelectingRequest = TypeVar("_SelectingRequest", ReplayDeadLettersRequest, DiscardDeadLettersRequest)
+
+_Ids = Annotated[list[str] | None, typer.Argument(metavar="DEAD_LETTER_ID", help="Ids of dead letters.")]
+_All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
+_Reason = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REASON", help=f"Every one with this reason: {output.enum_choices(DeadLetterReason.DESCRIPTOR)}."
+    ),
+]
+
+
+def replay(  # noqa: PLR0913 - an argument for each option
+    ids: _Ids = None,
+    *,
+    all_: _All = False,
+    reason: _Reason = None,
+    include_outcome_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--include-outcome-unknown", help="Also those that the recipient may have already: they may come twice."
+        ),
+    ] = False,
+    yes: Yes = False,
+    address: ConsumerAddress = DEFAULT_CONSUMER_ADDRESS,
+    timeout_s: TimeoutSeconds = _TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters again: by id, by reason, or all; the oldest first.
+
+    MALFORMED ones are never sent, POISON only by id. What must not be sent again is skipped, and stays.
+    """
+    requests = _selections(ReplayDeadLettersRequest, ids, all_=all_, reason=reason)
+    if all_:
+        confirm("Send every dead letter again?", yes=yes)
+    replayed = skipped = remaining = 0
+    with operations_service(address) as service, progress("replaying") as tell:
+        for number, request in enumerate(requests, 1):
+            request.include_outcome_unknown = include_outcome_unknown
+            while True:
+                answer = service.ReplayDeadLetters(request, timeout=timeout_s)
+                replayed, remaining = replayed + answer.replayed, answer.remaining
+                tell(replayed, remaining + (len(requests) - number) * CHUNK)
+                if ids or not answer.remaining or not answer.replayed:
+                    break
+            skipped += answer.skipped
+    output.show_counts(as_json=as_json, replayed=replayed, skipped=skipped, remaining=remaining)
+    if skipped:
+        output.print_note("skipped: gone, or not to be replayed (`sred-email dlq replay --help` says what is)")
+    if ids and not replayed:
+        output.print_failure("none of them could be replayed")
+        raise typer.Exit(1)
+
+
+def resolve(  # noqa: PLR0913 - an argument for each option
+    ids: Annotated[list[str], typer.Argument(metavar="DEAD_LETTER_ID", help="Ids of dead letters.")],
+    *,
+    delivered: Annotated[
+        bool,
+        typer.Option("--delivered/--not-delivered", help="Whether the recipients have the emails. Required."),
+    ],
+    note: Annotated[str, typer.Option(metavar="TEXT", help="How that is known: kept in timeline and audit.")] = "",
+    yes: Yes = False,
+    address: ConsumerAddress = DEFAULT_CONSUMER_ADDRESS,
+    timeout_s: TimeoutSeconds = _TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Record what you know became of emails; nothing is sent, and the dead letters are gone."""
+    said = "delivered: they end SUCCESS" if delivered else "not delivered: they stay FAILED"
+    confirm(f"Record of {len(ids)} dead letter(s) that the emails were {said}?", yes=yes)
+    resolved = 0
+    with operations_service(address) as service, progress("resolving") as tell:
+        for chunk in in_chunks(ids):
+            request = ResolveDeadLettersRequest(ids=DeadLetterIds(values=chunk), delivered=delivered, note=note)
+            resolved += service.ResolveDeadLetters(request, timeout=timeout_s).resolved
+            tell(resolved, len(ids) - resolved)
+    output.show_counts(as_json=as_json, resolved=resolved)
+    if not resolved:
+        output.print_failure("none of them is there any more")
+        raise typer.Exit(1)
+
+
+def discard(  # noqa: PLR0913 - an argument for each option
+    ids: _Ids = None,
+    *,
+    all_: _All = False,
+    reason: _Reason = None,
+    yes: Yes = False,
+    address: ConsumerAddress = DEFAULT_CONSUMER_ADDRESS,
+    timeout_s: TimeoutSeconds = _TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Throw dead letters away, with their content: by id, by reason, or all. Their emails stay FAILED."""
+    requests = _selections(DiscardDeadLettersRequest, ids, all_=all_, reason=reason)
+    which = (
+        "every dead letter"
+        if all_
+        else f"every dead letter with reason {reason}"
+        if reason
+        else f"{len(ids or [])} dead letter(s)"
+    )
+    confirm(f"Throw away {which}, with the content?", yes=yes)
+    discarded = remaining = 0
+    with operations_service(address) as service, progress("discarding") as tell:
+        for number, request in enumerate(requests, 1):
+            while True:
+                answer = service.DiscardDeadLetters(request, timeout=timeout_s)
+                discarded, remaining = discarded + answer.discarded, answer.remaining
+                tell(discarded, remaining + (len(requests) - number) * CHUNK)
+                if ids or not answer.remaining or not answer.discarded:
+                    break
+    output.show_counts(as_json=as_json, discarded=discarded, remaining=remaining)
+    if ids and not discarded:
+        output.print_failure("none of them is there any more")
+        raise typer.Exit(1)
+
+
+def _selections(
+    kind: type[_SelectingRequest], ids: list[str] | None, *, all_: bool, reason: str | None
+) -> list[_SelectingRequest]:
+    """The requests to make, each until nothing remains of it.
+
+    Raises:
+        typer.BadParameter: Not exactly one of ids, all and reason was given.
+    """
+    if bool(ids) + all_ + (reason is not None) != 1:
+        raise typer.BadParameter("ids, --all or --reason is needed, one of them", param_hint="DEAD_LETTER_ID")
+    if ids:
+        return [kind(ids=DeadLetterIds(values=chunk)) for chunk in in_chunks(ids)]
+    if all_:
+        return [kind(all=True, limit=CHUNK)]
+    value = enum_value(DeadLetterReason.DESCRIPTOR, reason or "", "--reason")
+    return [kind(reason=DeadLetterReason.ValueType(value), limit=CHUNK)]
