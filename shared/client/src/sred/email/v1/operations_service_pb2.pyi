@@ -963,13 +963,11 @@ class AuditEntry(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """Who: the name of the token. Empty: authentication was off."""
+    """Who: the name of the token, and where the call came from. `anonymous`: authentication was off."""
     action: _builtins.str
-    """What, in a word or two: ACCEPTED, ATTEMPT_FAILED, POSTPONED, HANDED_BACK, SENT, FAILED, REPLAYED, CANCELLED, EXPIRED
-    and others.
-    """
+    """What: REPLAY, RESOLVE, DISCARD, PAUSE, RESUME, ADD_SUPPRESSION, REMOVE_SUPPRESSION, ERASE and others."""
     target: _builtins.str
-    """To what: a lane, an id, a selection."""
+    """To what: a lane, ids, a selection; of an address its digest, `sha256:` and 32 hexadecimal digits."""
     detail: _builtins.str
     """More about it, such as the reason given. Empty: nothing to say."""
     count: _builtins.int

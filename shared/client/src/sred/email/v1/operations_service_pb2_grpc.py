@@ -140,6 +140,7 @@ class EmailOperationsServiceServicer(object):
         """Tells one dead letter.
 
         Errors:
+        INVALID_ARGUMENT: the id is no UUID.
         NOT_FOUND: no such dead letter, or it was handled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -164,7 +165,7 @@ class EmailOperationsServiceServicer(object):
         others stay FAILED; the dead letters are gone. Ids that are gone are passed over.
 
         Errors:
-        INVALID_ARGUMENT: no ids.
+        INVALID_ARGUMENT: no ids or more than 1,000, one that is none, or a bad note; nothing was resolved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,7 +231,7 @@ class EmailOperationsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EraseRecipient(self, request, context):
-        """Removes what is kept about a recipient. Emails with a send that may have been accepted and is still open are
+        """Removes what is kept about a recipient; emails that wait are cancelled. Emails with a send that may have been accepted and is still open are
         deferred: they are erased when that has ended.
 
         Errors:

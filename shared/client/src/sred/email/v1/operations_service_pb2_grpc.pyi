@@ -50,6 +50,7 @@ class EmailOperationsServiceStub:
     """Tells one dead letter.
 
     Errors:
+      INVALID_ARGUMENT: the id is no UUID.
       NOT_FOUND: no such dead letter, or it was handled.
     """
     ReplayDeadLetters: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ReplayDeadLettersRequest, _operations_service_pb2.ReplayDeadLettersResponse]
@@ -66,7 +67,7 @@ class EmailOperationsServiceStub:
     others stay FAILED; the dead letters are gone. Ids that are gone are passed over.
 
     Errors:
-      INVALID_ARGUMENT: no ids.
+      INVALID_ARGUMENT: no ids or more than 1,000, one that is none, or a bad note; nothing was resolved.
     """
     DiscardDeadLetters: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.DiscardDeadLettersRequest, _operations_service_pb2.DiscardDeadLettersResponse]
     """Throws dead letters away, with their content. Their emails stay FAILED. Ids that are gone are passed over.
@@ -103,7 +104,7 @@ class EmailOperationsServiceStub:
       NOT_FOUND: it is not suppressed.
     """
     EraseRecipient: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.EraseRecipientRequest, _operations_service_pb2.EraseRecipientResponse]
-    """Removes what is kept about a recipient. Emails with a send that may have been accepted and is still open are
+    """Removes what is kept about a recipient; emails that wait are cancelled. Emails with a send that may have been accepted and is still open are
     deferred: they are erased when that has ended.
 
     Errors:
@@ -145,6 +146,7 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
     """Tells one dead letter.
 
     Errors:
+      INVALID_ARGUMENT: the id is no UUID.
       NOT_FOUND: no such dead letter, or it was handled.
     """
     ReplayDeadLetters: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ReplayDeadLettersRequest, _operations_service_pb2.ReplayDeadLettersResponse]  # type: ignore[assignment]
@@ -161,7 +163,7 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
     others stay FAILED; the dead letters are gone. Ids that are gone are passed over.
 
     Errors:
-      INVALID_ARGUMENT: no ids.
+      INVALID_ARGUMENT: no ids or more than 1,000, one that is none, or a bad note; nothing was resolved.
     """
     DiscardDeadLetters: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.DiscardDeadLettersRequest, _operations_service_pb2.DiscardDeadLettersResponse]  # type: ignore[assignment]
     """Throws dead letters away, with their content. Their emails stay FAILED. Ids that are gone are passed over.
@@ -198,7 +200,7 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
       NOT_FOUND: it is not suppressed.
     """
     EraseRecipient: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.EraseRecipientRequest, _operations_service_pb2.EraseRecipientResponse]  # type: ignore[assignment]
-    """Removes what is kept about a recipient. Emails with a send that may have been accepted and is still open are
+    """Removes what is kept about a recipient; emails that wait are cancelled. Emails with a send that may have been accepted and is still open are
     deferred: they are erased when that has ended.
 
     Errors:
@@ -252,6 +254,7 @@ class EmailOperationsServiceServicer:
         """Tells one dead letter.
 
         Errors:
+          INVALID_ARGUMENT: the id is no UUID.
           NOT_FOUND: no such dead letter, or it was handled.
         """
 
@@ -278,7 +281,7 @@ class EmailOperationsServiceServicer:
         others stay FAILED; the dead letters are gone. Ids that are gone are passed over.
 
         Errors:
-          INVALID_ARGUMENT: no ids.
+          INVALID_ARGUMENT: no ids or more than 1,000, one that is none, or a bad note; nothing was resolved.
         """
 
     def DiscardDeadLetters(
@@ -350,7 +353,7 @@ class EmailOperationsServiceServicer:
         request: _operations_service_pb2.EraseRecipientRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.EraseRecipientResponse, _abc.Awaitable[_operations_service_pb2.EraseRecipientResponse]]:
-        """Removes what is kept about a recipient. Emails with a send that may have been accepted and is still open are
+        """Removes what is kept about a recipient; emails that wait are cancelled. Emails with a send that may have been accepted and is still open are
         deferred: they are erased when that has ended.
 
         Errors:

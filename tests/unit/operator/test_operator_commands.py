@@ -1,0 +1,169 @@
+"""``sred-email dlq``, ``stats``, ``pause``, ``erase`` and ``audit``, against a consumer in this process."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from sred.email.v1 import operations_service_pb2 as pb
+from sred.email.v1.operations_service_pb2_grpc import (
+    EmailOperationsServiceServicer,
+    add_EmailOperationsServiceServicer_to_server,
+)
+from sred_email_operator.__main__ import app
+
+
+class ConsumerDouble(EmailOperationsServiceServicer):
+    """Has as many dead letters as it is told; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.letters = 1200
+        self.asked: list[Any] = []
+
+    def ReplayDeadLetters(self, request: Any, context: Any) -> pb.ReplayDeadLettersResponse:  # noqa: ARG002, N802
+        self.asked.append(request)
+        if request.ids.values:
+            return pb.ReplayDeadLettersResponse(skipped=len(request.ids.values))
+        done = min(self.letters, request.limit)
+        self.letters -= done
+        return pb.ReplayDeadLettersResponse(replayed=done, skipped=2, remaining=self.letters)
+
+    def DiscardDeadLetters(self, request: Any, context: Any) -> pb.DiscardDeadLettersResponse:  # noqa: ARG002, N802
+        self.asked.append(request)
+        done = min(self.letters, request.limit or len(request.ids.values))
+        self.letters -= done
+        return pb.DiscardDeadLettersResponse(discarded=done, remaining=0 if request.ids.values else self.letters)
+
+    def ResolveDeadLetters(self, request: Any, context: Any) -> pb.ResolveDeadLettersResponse:  # noqa: ARG002, N802
+        self.asked.append(request)
+        return pb.ResolveDeadLettersResponse(resolved=len(request.ids.values))
+
+    def EraseRecipient(self, request: Any, context: Any) -> pb.EraseRecipientResponse:  # noqa: ARG002, N802
+        self.asked.append(request)
+        return pb.EraseRecipientResponse(erased=2, deferred=1)
+
+    def PauseDelivery(self, request: Any, context: Any) -> pb.PauseDeliveryResponse:  # noqa: ARG002, N802
+        self.asked.append(request)
+        return pb.PauseDeliveryResponse()
+
+    def GetQueueStats(self, request: Any, context: Any) -> pb.GetQueueStatsResponse:  # noqa: ARG002, N802
+        return pb.GetQueueStatsResponse(
+            lanes=[pb.LaneStats(priority=1, waiting=7)],  # type: ignore[arg-type]
+            dispatch_state=pb.DISPATCH_STATE_MISCONFIGURED,
+            dispatch_reason="the key is revoked\x1b[2J",
+            dead_letters=3,
+        )
+
+    def ListAuditEntries(self, request: Any, context: Any) -> pb.ListAuditEntriesResponse:  # noqa: ARG002, N802
+        first = int(request.page_token or 0)
+        entries = [pb.AuditEntry(action=f"DEED {n}") for n in range(first, min(first + request.page_size, 600))]
+        end = first + len(entries)
+        return pb.ListAuditEntriesResponse(entries=entries, next_page_token=str(end) if end < 600 else "")
+
+
+@pytest.fixture
+def consumer() -> Iterator[ConsumerDouble]:
+    """A consumer that listens."""
+    double = ConsumerDouble()
+    server = grpc.server(ThreadPoolExecutor(2))
+    add_EmailOperationsServiceServicer_to_server(double, server)
+    double.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield double
+    server.stop(None)
+
+
+def run(consumer: ConsumerDouble, *words: str, answer: str | None = None) -> Result:
+    return CliRunner().invoke(app, [*words, "--address", consumer.address], input=answer)
+
+
+def test_all_letters_are_replayed_in_chunks(consumer: ConsumerDouble) -> None:
+    result = run(consumer, "dlq", "replay", "--all", "--yes", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"replayed": 1200, "skipped": 2, "remaining": 0})
+    assert [request.limit for request in consumer.asked] == [500, 500, 500]
+
+
+def test_many_ids_are_cut_into_calls(consumer: ConsumerDouble) -> None:
+    result = run(consumer, "dlq", "discard", *[f"id-{n}" for n in range(700)], "--yes", "--json")
+    assert json.loads(result.stdout) == {"discarded": 700, "remaining": 0}
+    assert [len(request.ids.values) for request in consumer.asked] == [500, 200]
+
+
+def test_ids_that_cannot_be_replayed_are_a_failure(consumer: ConsumerDouble) -> None:
+    result = run(consumer, "dlq", "replay", "one")
+    assert result.exit_code == 1
+    assert "none of them" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dlq", "replay", "--all"),
+        ("dlq", "discard", "--all"),
+        ("dlq", "discard", "--reason", "REJECTED"),
+        ("dlq", "discard", "one"),
+        ("dlq", "resolve", "one", "--delivered"),
+        ("erase", "ada@example.com"),
+    ],
+)
+def test_what_cannot_be_taken_back_is_asked_first(consumer: ConsumerDouble, words: tuple[str, ...]) -> None:
+    for answer in ("n\n", "", None):
+        refused = run(consumer, *words, answer=answer)
+        assert (refused.exit_code, consumer.asked) == (1, [])
+        assert "nothing was done" in refused.stderr
+    assert run(consumer, *words, answer="y\n").exit_code == 0
+    assert consumer.asked
+    assert run(consumer, *words, "--yes", "--json").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dlq", "replay"),
+        ("dlq", "discard", "--all", "--reason", "POISON"),
+        ("dlq", "replay", "one", "--all"),
+        ("dlq", "replay", "--reason", "BORED"),
+        ("dlq", "resolve", "one"),
+        ("pause", "--lane", "FAST"),
+        ("erase",),
+    ],
+)
+def test_what_is_not_clear_is_wrong_usage(consumer: ConsumerDouble, words: tuple[str, ...]) -> None:
+    result = run(consumer, *words)
+    assert (result.exit_code, consumer.asked) == (2, [])
+    assert result.stderr
+
+
+def test_a_resolution_says_what_and_how_it_is_known(consumer: ConsumerDouble) -> None:
+    run(consumer, "dlq", "resolve", "one", "two", "--not-delivered", "--note", "asked her", "--yes")
+    (request,) = consumer.asked
+    assert (list(request.ids.values), request.delivered, request.note) == (["one", "two"], False, "asked her")
+
+
+def test_an_erasure_tells_what_has_to_wait(consumer: ConsumerDouble) -> None:
+    result = run(consumer, "erase", "ada@example.com", "--yes")
+    assert result.stdout == "2 erased, 1 deferred\n"
+    assert "when it has ended" in result.stderr
+
+
+def test_one_lane_is_paused_with_a_reason(consumer: ConsumerDouble) -> None:
+    result = run(consumer, "pause", "--lane", "low", "--reason", "twice", "--json")
+    assert json.loads(result.stdout) == {"paused": ["LOW"]}
+    assert (consumer.asked[0].priority, consumer.asked[0].reason) == (3, "twice")
+
+
+def test_the_state_is_told_with_its_reason_and_cannot_steer_the_terminal(consumer: ConsumerDouble) -> None:
+    result = run(consumer, "stats")
+    assert "MISCONFIGURED: the key is revoked\\x1b[2J" in result.stdout
+    assert json.loads(run(consumer, "stats", "--json").stdout)["dispatch_state"] == "MISCONFIGURED"
+
+
+def test_the_audit_is_listed_over_its_pages(consumer: ConsumerDouble) -> None:
+    lines = run(consumer, "audit", "--limit", "550", "--json").stdout.splitlines()
+    assert len(lines) == 550
+    assert json.loads(lines[-1])["action"] == "DEED 549"
