@@ -26,13 +26,12 @@ NOT_NOW = [
     "28P01",  # invalid_password: rotated
     "3D000",  # invalid_catalog_name: not created yet
     "42P01",  # undefined_table: not migrated yet
-    "42703",  # undefined_column: not migrated yet
     "42501",  # insufficient_privilege: not granted yet
     "26000",  # invalid_sql_statement_name: behind a pooler
 ]
 CONFLICTS = ["40001", "40P01", "40003"]
 DATA = ["22001", "22021", "22P05", "23502", "23505", "23514", "54000"]
-BUGS = ["42601", "42804", "0A000", "XX000"]
+BUGS = ["42601", "42703", "42804", "0A000", "XX000"]
 
 
 def error(sqlstate: str) -> asyncpg.PostgresError:

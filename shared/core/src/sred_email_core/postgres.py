@@ -17,8 +17,8 @@ read-only standby, prepared statement, password, database, schema, resources, st
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
-_NOT_NOW_STATES = frozenset({"42P01", "42703", "42501"})
-"""A table or a column that a migration will bring, a privilege that is missing: the same."""
+_NOT_NOW_STATES = frozenset({"42P01", "42501"})
+"""A table that a migration will bring, a privilege that is missing: the same."""
 _CONFLICT_CLASS = "40"
 """Deadlock or serialization failure: the same statement, run again, settles it."""
 _CUT = "the handler is closed"
