@@ -61,7 +61,7 @@ class Wish:
     requests_per_second: float
     claim_idle: timedelta
     batch_size: int = 1
-    batch_bytes: int = 2 * 1024 * 1024
+    batch_bytes: int = 1024 * 1024
     suspect: bool = True
     low_share: float = 0.1
     probe_interval: timedelta = timedelta(seconds=15)
