@@ -293,3 +293,21 @@ async def test_nobody_looks_when_nobody_watches(pool: "asyncpg.Pool[Any]") -> No
 
     await until(silent, "the bell has stopped")
     assert bell.watched == 0
+
+
+async def test_watches_that_begin_together_do_not_pass_the_most_that_there_may_be(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sred_email_ingress.watching.MAX_WATCHES", 3)
+    watchers = [Watcher(served) for _ in range(8)]
+    ends = [asyncio.create_task(watcher.end()) for watcher in watchers]
+
+    async def refusals() -> list[grpc.aio.AioRpcError]:
+        ended = [end.result() for end in ends if end.done()]
+        return ended if len(ended) >= 5 else []
+
+    refused = await until(refusals, "five of eight are refused")
+    assert [error.code() for error in refused] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 5
+    for watcher in watchers:
+        watcher.call.cancel()
+    await asyncio.wait(ends)

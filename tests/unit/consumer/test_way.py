@@ -35,3 +35,11 @@ def test_a_scheduled_email_is_on_its_way_from_its_time(scheduled_for_s: int | No
     assert registry.get_sample_value(f"{name}_sum", {"lane": "HIGH"}) == way_s
     assert registry.get_sample_value(f"{name}_count", {"lane": "HIGH"}) == 1
     assert registry.get_sample_value(f"{name}_count", {"lane": "LOW"}) == 0
+
+
+def test_a_clock_that_went_back_counts_as_no_time() -> None:
+    registry = CollectorRegistry()
+    ConsumerMetrics(registry).observe_way([EMAIL], ACCEPTED_AT.timestamp() - 3)
+    name = "sred_email_consumer_accepted_to_request_seconds"
+    assert registry.get_sample_value(f"{name}_sum", {"lane": "HIGH"}) == 0
+    assert registry.get_sample_value(f"{name}_bucket", {"lane": "HIGH", "le": "0.005"}) == 1

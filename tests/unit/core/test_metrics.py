@@ -1,4 +1,4 @@
-"""What both services measure alike: the histogram of hot paths, calls by status, health as series."""
+"""What both services measure alike: calls by status, the lag of the event loop."""
 
 import asyncio
 import contextlib
@@ -7,45 +7,12 @@ from typing import Any
 
 import grpc
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from sred.email.v1 import dispatch_service_pb2 as pb
 from sred_email_core.call_guard import CallGuard
 from sred_email_core.errors import EmailNotFoundError
-from sred_email_core.metrics import CallMetrics, LoopHistogram, LoopLag
-
-
-def histogram(registry: CollectorRegistry) -> LoopHistogram:
-    return LoopHistogram("way_seconds", "A way.", ["lane"], buckets=(0.5, 1.0), registry=registry)
-
-
-def test_a_histogram_counts_each_duration_in_every_bucket_that_holds_it() -> None:
-    registry = CollectorRegistry()
-    high = histogram(registry).labels("HIGH")
-    for seconds in (0.25, 0.5, 0.75, 2.0):
-        high.observe(seconds)
-    lines = generate_latest(registry).decode().splitlines()
-    assert [line for line in lines if not line.startswith("#")] == [
-        'way_seconds_bucket{lane="HIGH",le="0.5"} 2.0',
-        'way_seconds_bucket{lane="HIGH",le="1.0"} 3.0',
-        'way_seconds_bucket{lane="HIGH",le="+Inf"} 4.0',
-        'way_seconds_count{lane="HIGH"} 4.0',
-        'way_seconds_sum{lane="HIGH"} 3.5',
-    ]
-
-
-def test_a_clock_that_went_back_counts_as_no_time() -> None:
-    registry = CollectorRegistry()
-    histogram(registry).labels("HIGH").observe(-3.0)
-    assert registry.get_sample_value("way_seconds_sum", {"lane": "HIGH"}) == 0
-    assert registry.get_sample_value("way_seconds_bucket", {"lane": "HIGH", "le": "0.5"}) == 1
-
-
-def test_a_name_is_taken_once() -> None:
-    registry = CollectorRegistry()
-    histogram(registry)
-    with pytest.raises(ValueError, match="Duplicated"):
-        histogram(registry)
+from sred_email_core.metrics import CallMetrics, LoopLag
 
 
 class Context:

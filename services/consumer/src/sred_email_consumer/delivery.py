@@ -213,7 +213,7 @@ class EmailDelivery:
 
     async def _post(self, send: ClaimedSend, turn: Turn) -> None:
         if turn.not_before_s:
-            self._metrics.limiter_wait.observe(turn.not_before_s - time.monotonic())
+            self._metrics.limiter_wait.observe(max(0.0, turn.not_before_s - time.monotonic()))
         await turn.come()
         if turn.is_stale():  # a grant is used at once, or many go out together when PostgreSQL is back
             await self._undo(send)

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from sred_email_consumer.outcome import FailureKind
-from sred_email_core.metrics import LoopHistogram
 from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.keys import Lane
 
@@ -43,7 +42,7 @@ class ConsumerMetrics:
         ways = self._way_by_lane
         for email in emails:
             since = email.accepted_at if email.send_at is None else max(email.send_at, email.accepted_at)
-            ways[email.lane].observe(began_at - since.timestamp())
+            ways[email.lane].observe(max(0.0, began_at - since.timestamp()))  # by two clocks
 
     def _count_sends(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -55,24 +54,24 @@ class ConsumerMetrics:
         self.accepted = self.requests.labels("accepted")
         self.failures = {kind: self.requests.labels(kind.name.lower()) for kind in FailureKind}
         self.in_flight = Gauge("sred_email_consumer_sends_in_flight", "Sends being worked on.", registry=registry)
-        self.request_seconds = LoopHistogram(
+        self.request_seconds = Histogram(
             "sred_email_consumer_request_seconds",
             "Time of one request to the provider.",
             buckets=_REQUEST_BUCKETS_S,
             registry=registry,
-        ).labels()
-        self.limiter_wait = LoopHistogram(
+        )
+        self.limiter_wait = Histogram(
             "sred_email_consumer_limiter_wait_seconds",
             "How long a request that was granted, claimed and made still waited for its turn.",
             buckets=_LIMITER_BUCKETS_S,
             registry=registry,
-        ).labels()
+        )
         self.held_seconds = Counter(
             "sred_email_consumer_held_seconds",
             "Time in which slots were free but nothing could go out: the limit, a hold, a stop or a pause.",
             registry=registry,
         )
-        way = LoopHistogram(
+        way = Histogram(
             "sred_email_consumer_accepted_to_request_seconds",
             "From acceptance (of a scheduled email: from its time) to the beginning of the request by which the"
             " provider took it; once for each email, by lane.",

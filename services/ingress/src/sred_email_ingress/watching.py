@@ -35,7 +35,8 @@ class Watch:
     Attributes:
         resume_token: Goes on from its beginning; empty: present states come first, which only a new watch tells.
         events: What happens, without an end, each with the token to go on after it. It raises EventsGoneError where
-            those after the token are not kept any more, and LogUnavailableError when PostgreSQL does not answer.
+            those after the token are not kept any more, OverloadedError where too many watch by then, and
+            LogUnavailableError when PostgreSQL does not answer.
     """
 
     resume_token: str
@@ -72,8 +73,7 @@ class EmailWatch:
         """
         position = _read_token(resume_token)
         ids = _parse_ids(email_ids)
-        if self._watches >= MAX_WATCHES or self._bell.watched + len(ids) > _MOST_NAMED:
-            raise OverloadedError("too many calls watch emails here: repeat the call", retry_after=_RETRY_AFTER)
+        self._check_room(ids)
         async with self._reading:
             start = await self._log.begin(ids)
         missing = [i for i in ids if i not in start.states]
@@ -87,6 +87,10 @@ class EmailWatch:
         """Stop looking at the log."""
         await self._bell.close()
 
+    def _check_room(self, email_ids: Sequence[uuid.UUID]) -> None:
+        if self._watches >= MAX_WATCHES or self._bell.watched + len(email_ids) > _MOST_NAMED:
+            raise OverloadedError("too many calls watch emails here: repeat the call", retry_after=_RETRY_AFTER)
+
     async def _page(self, after: Position, email_ids: Sequence[uuid.UUID] | None) -> EventPage:
         async with self._reading:
             return await self._log.page(after, size=_PAGE, email_ids=email_ids)
@@ -94,6 +98,7 @@ class EmailWatch:
     async def _events(
         self, email_ids: Sequence[uuid.UUID] | None, start: WatchStart
     ) -> AsyncGenerator[tuple[EventRecord, str]]:
+        self._check_room(email_ids or ())  # others that began at the same time may have taken it
         self._watches += 1
         try:
             for state in start.states.values():

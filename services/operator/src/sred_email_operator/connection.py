@@ -3,24 +3,22 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
 
 import grpc
 import typer
-from google.protobuf.message import DecodeError, Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
 
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
+from sred.email.v1.google_rpc import error_details_pb2
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
+from sred_email_client.status import details_of, rich_status
 from sred_email_operator import output
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the services are inside; a proxy for the web is not the way to them
     ("grpc.max_receive_message_length", 48 << 20),
+    ("grpc.keepalive_time_ms", 20_000),  # a watch may be silent for hours: it must not miss that the other end is gone
+    ("grpc.keepalive_timeout_ms", 10_000),
 )
-_DETAILS_KEY = "grpc-status-details-bin"
-_Detail = TypeVar("_Detail", bound=Message)
 
 
 @contextmanager
@@ -85,32 +83,16 @@ def explain(call: grpc.Call, address: str) -> list[str]:
     Returns:
         Lines: the status and its message, each bad field, and what else the service said.
     """
-    status = Status()
-    for key, value in call.trailing_metadata() or ():
-        if key == _DETAILS_KEY and isinstance(value, bytes):
-            try:
-                status.ParseFromString(value)
-            except DecodeError:
-                status.Clear()
+    status = rich_status(call)
     code, message = call.code(), call.details() or "no reason given"
     if code is grpc.StatusCode.UNAVAILABLE and not status.details:
         message = f"nobody answers at {address} ({message})"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"no answer from {address} in time"
     lines = [f"{code.name}: {message}"]
-    for bad_request in _details(status, BadRequest):
+    for bad_request in details_of(status, error_details_pb2.BadRequest):
         lines += [f"{violation.field}: {violation.description}" for violation in bad_request.field_violations]
-    lines += [f"reason: {info.reason}" for info in _details(status, ErrorInfo)]
-    for info in _details(status, RetryInfo):
+    lines += [f"reason: {info.reason}" for info in details_of(status, error_details_pb2.ErrorInfo)]
+    for info in details_of(status, error_details_pb2.RetryInfo):
         lines.append(f"may be repeated after {info.retry_delay.ToTimedelta() / timedelta(seconds=1):g} s")
     return lines
-
-
-def _details(status: Status, kind: type[_Detail]) -> Iterator[_Detail]:
-    for packed in status.details:
-        detail = kind()
-        try:
-            if packed.Unpack(detail):
-                yield detail
-        except DecodeError:
-            continue

@@ -61,16 +61,19 @@ def error_of_call(call: FailedCall) -> EmailError:
     Args:
         call: A ``grpc.RpcError`` that is a ``grpc.Call``, or a ``grpc.aio.AioRpcError``.
     """
-    code, message = call.code(), call.details() or "no reason given"
+    return _error(call.code(), call.details() or "no reason given", rich_status(call))
+
+
+def rich_status(call: FailedCall) -> status_pb2.Status:
+    """What a failed call carries beside its code; empty: nothing that can be read."""
+    status = status_pb2.Status()
     for key, value in call.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
-            status = status_pb2.Status()
             try:
                 status.ParseFromString(value)
             except DecodeError:
-                break
-            return _error(code, message, status)
-    return _error(code, message, status_pb2.Status())
+                status.Clear()
+    return status
 
 
 def error_of_status(status: status_pb2.Status) -> EmailError:
@@ -82,7 +85,7 @@ def error_of_status(status: status_pb2.Status) -> EmailError:
 def _error(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> EmailError:  # noqa: PLR0911 - a table
     if code in _PLAIN:
         return _PLAIN[code](message)
-    info = next(_details(status, error_details_pb2.ErrorInfo), error_details_pb2.ErrorInfo())
+    info = next(details_of(status, error_details_pb2.ErrorInfo), error_details_pb2.ErrorInfo())
     retry_after = _retry_after(status)
     match code:
         case grpc.StatusCode.INVALID_ARGUMENT:
@@ -99,17 +102,18 @@ def _error(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> Em
 
 
 def _violations(status: status_pb2.Status) -> Iterator[FieldViolation]:
-    for bad_request in _details(status, error_details_pb2.BadRequest):
+    for bad_request in details_of(status, error_details_pb2.BadRequest):
         for violation in bad_request.field_violations:
             yield FieldViolation(violation.field, violation.description)
 
 
 def _retry_after(status: status_pb2.Status) -> timedelta | None:
-    info = next(_details(status, error_details_pb2.RetryInfo), None)
+    info = next(details_of(status, error_details_pb2.RetryInfo), None)
     return None if info is None else max(info.retry_delay.ToTimedelta(), timedelta(0))
 
 
-def _details(status: status_pb2.Status, kind: type[_Detail]) -> Iterator[_Detail]:
+def details_of(status: status_pb2.Status, kind: type[_Detail]) -> Iterator[_Detail]:
+    """The details of one kind, such as BadRequest, as far as they can be read."""
     for packed in status.details:
         detail = kind()
         try:

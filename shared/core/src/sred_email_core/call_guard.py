@@ -67,6 +67,7 @@ class CallGuard:
         self._stop = stop or StopEvent()
         self._most_calls = most_calls
         self._in_progress = 0
+        self._calls.in_progress.set_function(lambda: self._in_progress)
         self._telling = 0
         self._draining = False
         self._refusal: Any = grpc.stream_unary_rpc_method_handler(self._refuse)
@@ -205,7 +206,6 @@ class CallGuard:
 
     def _begin(self, *, telling: bool = False) -> None:
         self._in_progress += 1
-        self._calls.in_progress += 1
         if telling:
             self._telling += 1
             self._silent.clear()
@@ -214,7 +214,6 @@ class CallGuard:
 
     def _end(self, *, telling: bool = False) -> None:
         self._in_progress -= 1
-        self._calls.in_progress -= 1
         if telling:
             self._telling -= 1
             if self._telling == 0:

@@ -1,16 +1,14 @@
-"""What both services measure alike, and a histogram for paths on which every email passes."""
+"""What both services measure alike."""
 
 import asyncio
 import time
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from sred_email_core.health import HealthWatch
 from sred_email_core.lifecycle import wait_for
@@ -23,80 +21,11 @@ LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _LAG_INTERVAL = timedelta(milliseconds=250)
 
 
-class Durations:
-    """Durations of one kind, counted by bucket; the event loop's thread alone touches them."""
-
-    __slots__ = ("_bounds", "counts", "sum_s")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum_s = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one; a clock that went back makes it none of less than nothing."""
-        seconds = max(seconds, 0.0)
-        self.counts[bisect_left(self._bounds, seconds)] += 1
-        self.sum_s += seconds
-
-
-class LoopHistogram(Collector):
-    """A histogram that only one thread observes and reads: the library's takes locks for each observation."""
-
-    def __init__(
-        self,
-        name: str,
-        documentation: str,
-        labels: Sequence[str] = (),
-        *,
-        buckets: Sequence[float],
-        registry: CollectorRegistry,
-    ) -> None:
-        """Prepare.
-
-        Args:
-            name: With its unit.
-            documentation: One sentence.
-            labels: Their names.
-            buckets: Upper bounds in seconds, ascending, without infinity.
-            registry: Where it is shown.
-        """
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
-        self._bounds = tuple(buckets)
-        self._children: dict[tuple[str, ...], Durations] = {}
-        registry.register(self)
-
-    def labels(self, *values: str) -> Durations:
-        """The durations with these labels; made when asked for first, and kept."""
-        found = self._children.get(values)
-        if found is None:
-            found = self._children[values] = Durations(self._bounds)
-        return found
-
-    def describe(self) -> Iterable[HistogramMetricFamily]:
-        """Its name, without values."""
-        yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        """Its values."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        names = [*map(floatToGoString, self._bounds), "+Inf"]
-        for values, durations in self._children.items():
-            below, buckets = 0, []
-            for name, count in zip(names, durations.counts, strict=True):
-                below += count
-                buckets.append((name, below))
-            family.add_metric(values, buckets, durations.sum_s)
-        yield family
-
-
-class CallMetrics(Collector):
+class CallMetrics:
     """What is counted of gRPC calls."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.seconds = LoopHistogram(
+        self.seconds = Histogram(
             "sred_email_call_seconds",
             "Calls that were answered once, by method and status; those answered with a stream are not among them.",
             ["method", "code"],
@@ -108,28 +37,19 @@ class CallMetrics(Collector):
             "Calls refused with RESOURCE_EXHAUSTED before they were read: too many were in progress or waiting.",
             registry=registry,
         )
-        self.in_progress = 0
-        registry.register(self)
-
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Its name."""
-        return self.collect()
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Its value."""
-        yield GaugeMetricFamily("sred_email_calls_in_progress", "Calls and streams in progress.", self.in_progress)
+        self.in_progress = Gauge("sred_email_calls_in_progress", "Calls and streams in progress.", registry=registry)
 
 
 class LoopLag:
     """Measures how late the event loop comes to what is due: what one slow step costs all others."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._seconds = LoopHistogram(
+        self._seconds = Histogram(
             "sred_email_event_loop_lag_seconds",
             "How late the event loop came to a timer, measured four times a second.",
             buckets=LAG_BUCKETS_S,
             registry=registry,
-        ).labels()
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Measure until ``stop`` is set."""
@@ -137,7 +57,7 @@ class LoopLag:
         due_s = time.perf_counter() + interval_s
         while not await wait_for(stop, interval_s):
             now_s = time.perf_counter()
-            self._seconds.observe(now_s - due_s)
+            self._seconds.observe(max(0.0, now_s - due_s))
             due_s = time.perf_counter() + interval_s
 
 
