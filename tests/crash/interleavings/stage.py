@@ -41,7 +41,7 @@ from support.time_passes import Clock, PassingTime
 from support.world import API_KEY, email_request
 
 LEASE_S = 60
-PROVIDER_TIMEOUT_S = 0.5
+PROVIDER_TIMEOUT_S = 1.0
 HORIZON_S = 82800
 _MOST_TAKES = 500
 _SETTINGS = {

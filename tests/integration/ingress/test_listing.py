@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import GetEmailRequest, ListEmailsRequest, ListEmailsResponse
 from sred_email_core.email_send_log.listing import EmailList
 from sred_email_core.email_send_log.records import FailureAction
+from sred_email_core.email_send_log.sql import query
 from sred_email_ingress.listing import EmailListing
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -280,3 +282,30 @@ async def test_what_is_rare_is_looked_for_in_bounded_steps_and_found_all(pool: "
     assert sorted(key for page in pages for key in page) == ["1", "100", "40", "41", "43"]
     assert pages[0] == ["1"]  # thirty were looked at; the next page goes on
     assert all(len(page) <= 2 for page in pages)
+
+
+async def test_however_many_emails_one_recipient_got_one_more_is_recorded_and_a_page_is_read_at_once(
+    pool: "asyncpg.Pool[Any]",
+) -> None:
+    await pool.execute(
+        """INSERT INTO email_send_log (id, idempotency_key, fingerprint, kind, priority, status, from_address,
+                                       recipients, subject, created_at, ended_at)
+           SELECT gen_random_uuid(), i::text, decode(repeat('00', 32), 'hex'), 'WELCOME', 'HIGH',
+                  CASE WHEN i > 40000 THEN 'QUEUED' ELSE 'SUCCESS' END, 'a@b.c', ARRAY['ada@example.com'], 'Hi',
+                  now() - (40001 - i) * interval '1 s', CASE WHEN i <= 40000 THEN now() END
+           FROM generate_series(1, 40001) AS i"""
+    )
+    await pool.execute("VACUUM ANALYZE email_send_log")
+    end = "UPDATE email_send_log SET status = 'SUCCESS', ended_at = now() WHERE idempotency_key = '40001'"
+    assert await pages_read(pool, end) < 60
+    columns = ("ARRAY['WELCOME']", "NULL", "'-infinity'", "'infinity'", "'infinity'", f"'{uuid.UUID(int=2**128 - 1)}'")
+    listed = query("list_by_recipient")
+    for number, value in reversed([*enumerate((*columns, "50", "'ada@example.com'"), 1)]):
+        listed = listed.replace(f"${number}", value)
+    assert await pages_read(pool, listed) < 500
+
+
+async def pages_read(pool: "asyncpg.Pool[Any]", statement: str) -> int:
+    """Pages of tables and indexes that a statement looks at."""
+    (plan,) = json.loads(await pool.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {statement}"))
+    return int(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
