@@ -70,6 +70,7 @@ class EmailStreamConsumer:
         self._wish = wish
         self._drain_timeout_s = drain_timeout_s
         self._in_flight: dict[asyncio.Task[None], Sequence[Entry]] = {}
+        metrics.in_flight.set_function(lambda: len(self._in_flight))
         self._slot_freed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._recheck_at_s = 0.0
@@ -200,12 +201,10 @@ class EmailStreamConsumer:
     def _start(self, work: Coroutine[object, object, None], entries: Sequence[Entry]) -> None:
         task = asyncio.create_task(self._guard(work, entries))
         self._in_flight[task] = entries
-        self._metrics.in_flight.set(len(self._in_flight))
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._in_flight.pop(task, None)
-        self._metrics.in_flight.set(len(self._in_flight))
         self._slot_freed.set()
 
     async def _guard(self, work: Coroutine[object, object, None], entries: Sequence[Entry]) -> None:
