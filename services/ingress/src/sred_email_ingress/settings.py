@@ -10,7 +10,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from sred_email_core.settings import PREFIX, Listen, ListenAddress, PositiveSeconds, PostgresDsn, ServiceSettings
+from sred_email_core.settings import (
+    PREFIX,
+    Listen,
+    ListenAddress,
+    MayBeInFile,
+    PositiveSeconds,
+    PostgresDsn,
+    ServiceSettings,
+)
 from sred_email_ingress.addresses import parse_address
 from sred_email_ingress.expiry import DEFAULT_EXPIRY, parse_lifetimes
 from sred_email_templates import Product
@@ -93,7 +101,7 @@ class IngressSettings(ServiceSettings):
     postal_address: Annotated[str, AfterValidator(check_line)] = Field(
         default="", description="for the footer of emails, in one line; unset: none"
     )
-    resend_webhook_secret: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_secrets)] = Field(
+    resend_webhook_secret: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_secrets), MayBeInFile()] = Field(
         default=(), repr=False, description="whsec_… of the webhook; unset: /webhooks/resend answers 404"
     )
     max_backlog: int = Field(default=1_000_000, ge=1, description="the most emails in flight")

@@ -1,9 +1,11 @@
 """Settings that both services have, and how settings are read: from the environment, once, with every mistake named."""
 
+import os
 import re
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -23,6 +25,10 @@ class ListenAddress:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+class MayBeInFile:
+    """Marks a setting that is a secret: ``<variable>_FILE`` may name a file that holds it, read once at the start."""
 
 
 def _parse_listen(value: object) -> object:
@@ -68,8 +74,8 @@ def _refuse_tls(value: str | None) -> str | None:
 Listen = Annotated[ListenAddress, NoDecode, BeforeValidator(_parse_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 PositiveSeconds = Annotated[timedelta, BeforeValidator(_parse_positive_seconds)]
-PostgresDsn = Annotated[str, Field(pattern=r"^postgres(ql)?://", repr=False)]
-RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://", repr=False)]
+PostgresDsn = Annotated[str, Field(pattern=r"^postgres(ql)?://", repr=False), MayBeInFile()]
+RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://", repr=False), MayBeInFile()]
 
 
 class ServiceSettings(BaseSettings):
@@ -98,25 +104,52 @@ class ServiceSettings(BaseSettings):
 
 
 def load_settings(settings_type: type[SettingsT]) -> SettingsT:
-    """Read settings from the environment.
+    """Read settings from the environment, and from the files that it names for secrets.
 
     Raises:
         SystemExit: With code 2, after one line on standard error for each variable that is missing or wrong. No value
             is printed: it may be a secret.
     """
+    files, from_files, problems = _read_files(settings_type)
     try:
-        return settings_type()
+        settings = settings_type(**from_files)
     except ValidationError as e:
-        for variable, problem in _problems(settings_type, e):
+        for name, problem in _problems(settings_type, e):
+            problems.setdefault(files.get(name, _variable(settings_type, name)), problem)
+    if problems:
+        for variable, problem in problems.items():
             print(f"{variable}: {problem}", file=sys.stderr)  # noqa: T201 - there is no log yet
-        raise SystemExit(2) from None
+        raise SystemExit(2)
+    return settings
+
+
+def _read_files(settings_type: type[BaseSettings]) -> tuple[dict[str, str], dict[str, Any], dict[str, str]]:
+    """Which settings stand in files (name of the setting, variable of the file), what these hold, and what is wrong."""
+    files, contents, problems = dict[str, str](), dict[str, Any](), dict[str, str]()
+    for name, field in settings_type.model_fields.items():
+        variable = _variable(settings_type, name)
+        path = os.environ.get(f"{variable}_FILE")
+        if not path or not any(isinstance(mark, MayBeInFile) for mark in field.metadata):
+            continue
+        files[name] = f"{variable}_FILE"
+        if os.environ.get(variable):
+            problems[files[name]] = f"unset this one or {variable}: only one of them can hold"
+            continue
+        try:
+            contents[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as e:
+            problems[files[name]] = f"the file can't be read ({getattr(e, 'strerror', None) or 'it is not UTF-8'})"
+            continue
+        if not contents[name]:
+            problems[files[name]] = "the file is empty"
+    return files, contents, problems
 
 
 def _problems(settings_type: type[BaseSettings], error: ValidationError) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_input=False):
         name = str(detail["loc"][0]) if detail["loc"] else ""
-        found.setdefault(_variable(settings_type, name), _sentence(settings_type, name, detail))
+        found.setdefault(name, _sentence(settings_type, name, detail))
     return list(found.items())
 
 
@@ -134,5 +167,6 @@ def _sentence(settings_type: type[BaseSettings], name: str, detail: Any) -> str:
     field = settings_type.model_fields.get(name)
     hint = f" ({field.description})" if field is not None and field.description else ""
     if detail["type"] == "missing":
-        return f"is required{hint}"
+        in_file = field is not None and any(isinstance(mark, MayBeInFile) for mark in field.metadata)
+        return f"is required{hint}" + (f"; or {_variable(settings_type, name)}_FILE, a file with it" if in_file else "")
     return f"{detail['msg'].removeprefix('Value error, ')}{hint}"
