@@ -258,3 +258,65 @@ async def test_a_hold_that_was_made_before_the_clock_was_set_back_gives_way_to_a
     await queue.take()
     await queue.dispatch.hold("long", timedelta(minutes=10))
     assert await queue.redis.hget(queue.keys.dispatch, "hold_reason") == b"long"
+
+
+# Others who use the same limit
+
+
+async def exceed(queue: Queue) -> None:
+    """Let a request be one too many, and its wait be over."""
+    await queue.dispatch.hold("429", SECONDS_30)
+    await queue.redis.hset(queue.keys.dispatch, "until", await queue.now_ms() - 1)
+
+
+async def granted_in_a_window(queue: Queue, rate: float) -> int:
+    await queue.redis.delete(queue.keys.grants)
+    return len((await queue.take(100, rate=rate)).requests)
+
+
+async def time_passes(queue: Queue, by: timedelta) -> None:
+    """As the clock of what is known of others' use sees it."""
+    ms = round(by.total_seconds() * 1000)
+    for field in ("exceeded", "part_since"):
+        if await queue.redis.hexists(queue.keys.dispatch, field):
+            await queue.redis.hincrby(queue.keys.dispatch, field, -ms)
+
+
+async def test_hazard_13_after_a_429_less_than_the_limit_is_asked_for_and_more_again_bit_by_bit(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 200)
+    assert await granted_in_a_window(queue, 20) == 20
+    await exceed(queue)
+    assert await granted_in_a_window(queue, 20) == 14
+    await time_passes(queue, timedelta(seconds=6))
+    assert await granted_in_a_window(queue, 20) == 16
+    await time_passes(queue, timedelta(seconds=13))
+    assert await granted_in_a_window(queue, 20) == 20
+    assert await queue.redis.hexists(queue.keys.dispatch, "part") is False
+
+
+async def test_requests_that_were_too_many_together_count_once(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 100)
+    for _ in range(5):
+        await exceed(queue)
+    assert await granted_in_a_window(queue, 20) == 14
+    assert await granted_in_a_window(queue, 20) == 14
+
+
+async def test_however_many_429s_come_a_tenth_of_the_limit_is_asked_for(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 100)
+    for _ in range(20):
+        await exceed(queue)
+        await queue.take(0, rate=20)
+    assert await granted_in_a_window(queue, 20) == 2
+
+
+@pytest.mark.parametrize("field", ["exceeded", "part", "part_since"])
+@pytest.mark.parametrize("garbage", ["", "nan", "inf", "-1e9", "1e300", "soon"])
+async def test_garbage_about_others_use_leaves_at_least_a_tenth_of_the_limit(
+    queue: Queue, field: str, garbage: str
+) -> None:
+    await queue.publish(*[Lane.NORMAL] * 100)
+    await exceed(queue)
+    await queue.take(0, rate=20)
+    await queue.redis.hset(queue.keys.dispatch, field, garbage)
+    assert 2 <= await granted_in_a_window(queue, 20) <= 20

@@ -22,6 +22,7 @@ from sred_email_core.email_send_log.audit import AuditLog
 from sred_email_core.email_send_log.events import TimelineRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_core.queue.keys import Lane
+from sred_email_core.queue.stats import DispatchStatus
 
 
 class OperatorParts(Protocol):
@@ -79,7 +80,7 @@ class EmailOperationsServicer(RecordCalls):
             ],
             dispatch_state=_dispatch_state(stats.dispatch.state),
             dispatch_reason=stats.dispatch.reason,
-            requests_per_second=_lower(self._requests_per_second, stats.dispatch.provider_limit),
+            requests_per_second=_in_force(self._requests_per_second, stats.dispatch),
         )
 
     async def ListDeadLetters(  # noqa: N802 - named by the contract
@@ -146,9 +147,10 @@ class EmailOperationsServicer(RecordCalls):
         return pb.ResumeDeliveryResponse()
 
 
-def _lower(configured: float, provider_limit: float | None) -> float:
+def _in_force(configured: float, dispatch: DispatchStatus) -> float:
     """The limit in force; 0: none."""
-    return configured if provider_limit is None or configured <= 0 else min(configured, provider_limit)
+    limit = configured if dispatch.provider_limit is None else min(configured, dispatch.provider_limit)
+    return limit * dispatch.part_of_limit
 
 
 def _lane(priority: int) -> Lane | None:

@@ -74,6 +74,7 @@ class QueueKeys:
         * What stopped delivery: ``state`` (else it runs), ``reason``, ``since``, ``number`` (another for each time that
           it stops), ``refused_name``; and its probes: ``probe_at`` (the next), ``probed_at`` (the last), ``probing``
           (number of the state that it probes, until it is reported), ``cause`` (email id of the last).
+        * After a 429: ``exceeded`` (when it came), ``part`` (of the limit that is asked for since), ``part_since``.
         * The limiter: ``provider_limit`` (requests per second; 0: it does not say), ``scouted`` (when a request went
           ahead to learn it), ``granted`` (number of the last grant).
         * Shares: ``low_credit`` (places that LOW may claim), ``repeated`` (1: the last grant went to a repeat).

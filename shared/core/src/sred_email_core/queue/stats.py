@@ -27,12 +27,14 @@ class DispatchStatus:
         reason: Why it is not RUNNING, or what slows it; empty: nothing.
         paused: Lanes whose delivery an operator has paused.
         provider_limit: Requests per second that the provider allows; None: it does not say.
+        part_of_limit: Of the limit, what is asked for since the provider said that there were too many; 1: all of it.
     """
 
     state: str
     reason: str
     paused: frozenset[Lane] = frozenset()
     provider_limit: float | None = None
+    part_of_limit: float = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +227,11 @@ def _dispatch_status(
         reasons.append(f"emails from {_text(domain)} wait: {_text(told).partition(' ')[2]}")
     if len(domains) > _MOST_DOMAINS:
         reasons.append(f"and emails from {len(domains) - _MOST_DOMAINS} more domains")
+    part = read_limit(dispatch.get(b"part", b"")) or 1
+    if part < 1:
+        reasons.append(f"{part:.0%} of the limit is asked for: the provider said that there were too many requests")
     reason = "; ".join(reason for reason in reasons if reason)
-    return DispatchStatus(state, reason, paused, read_limit(dispatch.get(b"provider_limit", b"")))
+    return DispatchStatus(state, reason, paused, read_limit(dispatch.get(b"provider_limit", b"")), min(part, 1))
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - Redis' answers

@@ -47,6 +47,7 @@ local LONGEST_WAIT, LONGEST_HOLD = 60 * 60 * 1000, 32 * 24 * 60 * 60 * 1000 -- a
 local SLACK = 20 -- requests do not arrive as evenly as they go out
 local AHEAD = 100 -- a grant may be for a moment to come: until then the caller claims and makes the body
 local SCOUT_PATIENCE = 2000
+local LESS, LEAST, REGAINED = 0.7, 0.1, 60 * 1000 -- after a 429: this part of the limit, and ms until all of it is used again
 local UUID = '^' .. string.rep('%x', 8) .. string.rep('%-' .. string.rep('%x', 4), 3) .. '%-' .. string.rep('%x', 12) .. '$'
 local STATES = {PROVIDER_DOWN = true, MISCONFIGURED = true, QUOTA_EXHAUSTED = true}
 
@@ -121,11 +122,31 @@ if probing then
   slots = 1
 end
 
+-- The provider's limit is the account's. A 429 says that others use it too: less is asked for, and more again bit by bit.
+local function part_of_limit()
+  local exceeded, since = number_of('exceeded'), number_of('part_since')
+  if exceeded <= 0 or exceeded > now then -- the clock was set back, or it is nothing that we wrote
+    return 1
+  end
+  local known = since > 0 and since <= now
+  local part = known and math.max(LEAST, number_of('part')) + (now - since) / REGAINED or 1
+  if exceeded > since or not known then
+    part = math.max(LEAST, math.min(1, part) * LESS)
+  end
+  if part >= 1 then
+    redis.call('HDEL', KEYS[8], 'exceeded', 'part', 'part_since')
+    return 1
+  end
+  redis.call('HSET', KEYS[8], 'part', string.format('%.4f', part), 'part_since', now)
+  return part
+end
+
 local wait, left, limit, ready_in = 0, slots, 0, {}
 if rate > 0 then
   if number_of('provider_limit') > 0 then
     rate = math.min(rate, number_of('provider_limit'))
   end
+  rate = rate * part_of_limit()
   limit = math.max(1, math.floor(rate))
   local window = math.floor(limit / rate * 1000) + SLACK
   redis.call('ZREMRANGEBYSCORE', KEYS[7], '(' .. (now + window), '+inf') -- the clock was set back: these say nothing any more
