@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sred.email.v1 import email_pb2
-from sred.email.v1.stream_message_pb2 import EmailContent, EmailStreamMessage, RawStreamEntry, StoredContent
+from sred.email.v1.stream_message_pb2 import (
+    EmailContent,
+    EmailStreamMessage,
+    EncryptedContent,
+    RawStreamEntry,
+    StoredContent,
+)
+from sred_email_core.encryption import envelope
+from sred_email_core.encryption.key_ring import EncryptionKey
 from sred_email_core.errors import MalformedEntryError
 from sred_email_core.queue.codec import INLINE_LIMIT_BYTES, QueuedEmail, decode, encode, encode_raw_entry
 from sred_email_core.queue.keys import Lane
@@ -31,14 +39,14 @@ contents = st.builds(
 moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - made aware
 
 
-def queued(content: EmailContent, **fields: object) -> QueuedEmail:
+def queued(content: EmailContent | bytes, **fields: object) -> QueuedEmail:
     values: dict[str, object] = {
         "email_id": EMAIL_ID,
         "kind": "WELCOME",
         "priority": "HIGH",
         "accepted_at": ACCEPTED_AT,
         "expire_at": None,
-        "content": content.SerializeToString(),
+        "content": content if isinstance(content, bytes) else content.SerializeToString(),
         **fields,
     }
     return QueuedEmail.of_content(**values)  # type: ignore[arg-type]
@@ -131,6 +139,49 @@ def test_an_email_whose_content_is_in_the_log_can_be_put_on_a_stream_again() -> 
     content.attachments.add(filename="a.txt", content=b"x")
     stored = decode(entry(encode(queued(content))), Lane.LOW)
     assert decode(entry(encode(stored)), Lane.LOW) == stored
+
+
+def encrypted(content: EmailContent, **fields: object) -> QueuedEmail:
+    sealed = envelope.seal(
+        EncryptionKey("a-key", b"k" * 32),
+        EMAIL_ID,
+        content.SerializeToString(),
+        has_attachments=bool(content.attachments),
+        sender_domain="example.com",
+    )
+    return queued(envelope.to_stored(sealed), **fields)
+
+
+def test_encrypted_content_travels_as_it_is_kept_and_the_queue_knows_what_it_needs_to() -> None:
+    email = encrypted(small())
+    assert email.content is None
+    assert b"<p>" not in encode(email)
+    decoded = decode(entry(encode(email)), Lane.HIGH)
+    assert decoded.encrypted == email.encrypted
+    assert decoded.hints == email.hints
+    assert decoded.hints.endswith(b" 0 0 example.com")
+    assert EmailStreamMessage.FromString(encode(email)).kind == email_pb2.EMAIL_KIND_WELCOME  # for anybody to read
+
+
+def test_what_was_decrypted_never_travels_so() -> None:
+    email = replace(encrypted(small()), content=small())
+    assert b"b@example.com" not in encode(email)
+    assert decode(entry(encode(email)), Lane.HIGH).encrypted == email.encrypted
+
+
+def test_encrypted_content_that_is_large_or_has_attachments_stays_in_the_log() -> None:
+    large, attached = small(), small()
+    large.html = "x" * INLINE_LIMIT_BYTES
+    attached.attachments.add(filename="a.txt", content=b"x")
+    for email, alone in ((encrypted(large), False), (encrypted(attached), True)):
+        message_ = EmailStreamMessage.FromString(encode(email))
+        assert message_.WhichOneof("body") == "stored"
+        assert (email.alone, message_.alone) == (alone, alone)
+
+
+def test_an_entry_that_is_encrypted_by_no_named_key_is_malformed() -> None:
+    with pytest.raises(MalformedEntryError, match="without the name of a key"):
+        decode(entry(message(content=None, encrypted=EncryptedContent(ciphertext=b"x"))), Lane.HIGH)
 
 
 def test_fields_that_others_add_to_an_entry_do_not_disturb() -> None:

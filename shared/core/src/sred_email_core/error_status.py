@@ -17,6 +17,7 @@ from sred_email_core.errors import (
     EventsGoneError,
     IdempotencyKeyReusedError,
     InvalidRequestError,
+    KeyMissingError,
     LogUnavailableError,
     MalformedEntryError,
     NotCancellableError,
@@ -26,6 +27,7 @@ from sred_email_core.errors import (
     RequestRefusedError,
     RetryLaterError,
     StoppingServerError,
+    UnreadableContentError,
     UnstorableError,
 )
 
@@ -45,9 +47,11 @@ CODES: dict[type[EmailDispatchError], int] = {
     QueueUnavailableError: code_pb2.UNAVAILABLE,
     OverloadedError: code_pb2.RESOURCE_EXHAUSTED,
     DeadlinePassedError: code_pb2.DEADLINE_EXCEEDED,
+    KeyMissingError: code_pb2.UNAVAILABLE,
     StoppingServerError: code_pb2.UNAVAILABLE,
     RetryLaterError: code_pb2.UNAVAILABLE,
     MalformedEntryError: code_pb2.DATA_LOSS,
+    UnreadableContentError: code_pb2.DATA_LOSS,
     EmailDispatchError: code_pb2.INTERNAL,
 }
 """From error to status code; a test holds every error of the taxonomy to it."""

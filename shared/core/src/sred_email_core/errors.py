@@ -17,8 +17,10 @@
     │   ├── QueueUnavailableError      Redis does not answer
     │   ├── OverloadedError            there is more work in flight than is safe to accept
     │   ├── DeadlinePassedError        the call's own deadline passed before anything was done
+    │   ├── KeyMissingError            content is encrypted with a key that is not here
     │   └── StoppingServerError        this process is on its way down
-    └── MalformedEntryError            a stream entry that is no email; it becomes a dead letter
+    ├── MalformedEntryError            a stream entry that is no email; it becomes a dead letter
+    └── UnreadableContentError         content that nobody can decrypt; its email becomes a dead letter
 
 Adapters translate their drivers' exceptions into these with ``raise … from``; above them no driver is named.
 """
@@ -152,9 +154,24 @@ class DeadlinePassedError(RetryLaterError):
     """The deadline of the call passed while it waited; nothing was written."""
 
 
+class KeyMissingError(RetryLaterError):
+    """Content is encrypted with a key that this process does not have; nothing is wrong with the content."""
+
+    def __init__(
+        self, message: str, *, key_id: str = "", check: bytes = b"", retry_after: timedelta = timedelta(seconds=1)
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.key_id = key_id
+        self.check = check
+
+
 class StoppingServerError(RetryLaterError):
     """This process is on its way down; nothing was done. Another replica takes the call."""
 
 
 class MalformedEntryError(EmailDispatchError):
     """A stream entry does not decode to an email."""
+
+
+class UnreadableContentError(EmailDispatchError):
+    """The content of an email can't be decrypted by anybody: it is damaged, or its key is lost."""

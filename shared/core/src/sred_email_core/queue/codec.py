@@ -9,7 +9,14 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.message import DecodeError
 
 from sred.email.v1 import email_pb2
-from sred.email.v1.stream_message_pb2 import EmailContent, EmailStreamMessage, RawStreamEntry, StoredContent
+from sred.email.v1.stream_message_pb2 import (
+    EmailContent,
+    EmailStreamMessage,
+    EncryptedContent,
+    RawStreamEntry,
+    StoredContent,
+)
+from sred_email_core.encryption import envelope
 from sred_email_core.errors import MalformedEntryError
 from sred_email_core.queue.keys import Lane
 
@@ -38,12 +45,13 @@ class QueuedEmail:
         lane: The stream that it travels on.
         accepted_at: When the log row was written.
         expire_at: Not to be sent after this; None: never expires.
-        content: What is sent; None: it is in the log.
+        content: What is sent; None: it is in the log, or encrypted and not read yet.
         alone: It must not share a batch: it has attachments, which the batch endpoint does not take, or a batch that
             carried it was refused.
         size_bytes: Of the content.
         delay: Until it is due, when it is published.
         send_at: What it was scheduled for; None: it was not, or it is not known.
+        encrypted: The content as it is kept and travels, where that is encrypted.
         frozen: The content, serialized, where whoever made this has it at hand: then it is not serialized again.
     """
 
@@ -57,6 +65,7 @@ class QueuedEmail:
     size_bytes: int
     delay: timedelta = timedelta()
     send_at: datetime | None = None
+    encrypted: EncryptedContent | None = field(default=None, repr=False)
     frozen: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -74,9 +83,9 @@ class QueuedEmail:
     @property
     def sender_domain(self) -> str:
         """Domain of its sender in lower case; empty: it is not known, or is none that a hint can hold."""
-        address = self.content.from_address if self.content is not None else ""
-        domain = address.rpartition("@")[2].rstrip("> ").lower()
-        return domain if _DOMAIN.fullmatch(domain) else ""
+        if self.content is not None:
+            return domain_of(self.content.from_address)
+        return self.encrypted.sender_domain if self.encrypted is not None else ""
 
     @classmethod
     def of_content(  # noqa: PLR0913 - the columns of a row
@@ -100,12 +109,17 @@ class QueuedEmail:
             priority: As in the log.
             accepted_at: As in the log.
             expire_at: As in the log.
-            content: Serialized EmailContent: the log's ``message``.
+            content: The log's ``message``: serialized EmailContent, or encrypted.
             alone: As in the log.
             delay: Until it is due.
             send_at: As in the log.
+
+        Raises:
+            DecodeError: The content is none.
         """
-        parsed = EmailContent.FromString(content)
+        encrypted = envelope.from_stored(content)
+        parsed = EmailContent.FromString(content) if encrypted is None else None
+        attached = parsed.attachments if parsed is not None else encrypted is not None and encrypted.has_attachments
         return cls(
             email_id=email_id,
             kind=kind,
@@ -113,11 +127,12 @@ class QueuedEmail:
             accepted_at=accepted_at,
             expire_at=expire_at,
             content=parsed,
-            alone=alone or len(parsed.attachments) > 0,
+            alone=alone or bool(attached),
             size_bytes=len(content),
             delay=delay,
             send_at=send_at,
-            frozen=content,
+            encrypted=encrypted,
+            frozen=content if encrypted is None else None,
         )
 
 
@@ -142,13 +157,23 @@ def encode(email: QueuedEmail) -> bytes:
         message.expire_at.FromDatetime(email.expire_at)
     if email.send_at is not None:
         message.send_at.FromDatetime(email.send_at)
-    if email.content is None or email.content.attachments or email.size_bytes > INLINE_LIMIT_BYTES:
+    if email.size_bytes > INLINE_LIMIT_BYTES:
+        message.stored.CopyFrom(StoredContent())
+    elif email.encrypted is not None and not email.encrypted.has_attachments:
+        message.encrypted.CopyFrom(email.encrypted)
+    elif email.encrypted is not None or email.content is None or email.content.attachments:
         message.stored.CopyFrom(StoredContent())
     elif email.frozen is None:
         message.content.CopyFrom(email.content)
     else:  # a field may stand behind all others
         return message.SerializeToString() + _CONTENT_TAG + _varint(len(email.frozen)) + email.frozen
     return message.SerializeToString()
+
+
+def domain_of(sender: str) -> str:
+    """Domain of a sender in lower case, as a hint of the queue can hold it; empty: it is none such."""
+    domain = sender.rpartition("@")[2].rstrip("> ").lower()
+    return domain if _DOMAIN.fullmatch(domain) else ""
 
 
 def _varint(number: int) -> bytes:
@@ -184,6 +209,8 @@ def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
     body = message.WhichOneof("body")
     if message.email_id != str(email_id) or body is None:
         raise MalformedEntryError("message does not belong to this email_id, or has no body")
+    if body == "encrypted" and not message.encrypted.key_id:
+        raise MalformedEntryError("message is encrypted without the name of a key")
     kind = _KINDS.get(message.kind)
     if kind is None:
         raise MalformedEntryError("message has no known kind")
@@ -203,6 +230,7 @@ def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
         alone=message.alone,
         size_bytes=message.size_bytes,
         send_at=send_at,
+        encrypted=message.encrypted if body == "encrypted" else None,
     )
 
 

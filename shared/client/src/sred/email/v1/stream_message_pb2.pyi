@@ -35,6 +35,7 @@ class EmailStreamMessage(_message.Message):
     ALONE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_FIELD_NUMBER: _builtins.int
     SEND_AT_FIELD_NUMBER: _builtins.int
     email_id: _builtins.str
     """UUIDv7 as text; the `id` of email_send_log."""
@@ -63,6 +64,10 @@ class EmailStreamMessage(_message.Message):
         """In PostgreSQL."""
 
     @_builtins.property
+    def encrypted(self) -> Global___EncryptedContent:
+        """Here, encrypted."""
+
+    @_builtins.property
     def send_at(self) -> _timestamp_pb2.Timestamp:
         """What it was scheduled for; its way to the provider is measured from then. Unset: it was not scheduled."""
 
@@ -78,13 +83,14 @@ class EmailStreamMessage(_message.Message):
         alone: _builtins.bool = ...,
         content: Global___EmailContent | None = ...,
         stored: Global___StoredContent | None = ...,
+        encrypted: Global___EncryptedContent | None = ...,
         send_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "body", b"body", "content", b"content", "expire_at", b"expire_at", "send_at", b"send_at", "stored", b"stored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "body", b"body", "content", b"content", "encrypted", b"encrypted", "expire_at", b"expire_at", "send_at", b"send_at", "stored", b"stored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "alone", b"alone", "body", b"body", "content", b"content", "email_id", b"email_id", "expire_at", b"expire_at", "kind", b"kind", "priority", b"priority", "send_at", b"send_at", "size_bytes", b"size_bytes", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "alone", b"alone", "body", b"body", "content", b"content", "email_id", b"email_id", "encrypted", b"encrypted", "expire_at", b"expire_at", "kind", b"kind", "priority", b"priority", "send_at", b"send_at", "size_bytes", b"size_bytes", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["content", "stored"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["content", "stored", "encrypted"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -93,7 +99,7 @@ Global___EmailStreamMessage: _TypeAlias = EmailStreamMessage  # noqa: Y015
 @_typing.final
 class EmailContent(_message.Message):
     """What is sent, frozen at acceptance: templates rendered, the sender resolved. Serialized, it also is
-    email_send_log.message.
+    email_send_log.message, unless that is encrypted.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -224,6 +230,58 @@ class StoredContent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoredContent: _TypeAlias = StoredContent  # noqa: Y015
+
+@_typing.final
+class EncryptedContent(_message.Message):
+    """The content of an email, encrypted with a data key of its own. A byte 0, which no EmailContent begins with, and this,
+    serialized, are email_send_log.message where a ring of keys is configured.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    KEY_CHECK_FIELD_NUMBER: _builtins.int
+    WRAPPED_KEY_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    CIPHERTEXT_FIELD_NUMBER: _builtins.int
+    HAS_ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    SENDER_DOMAIN_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Which key of the ring wraps the data key. Never empty."""
+    key_check: _builtins.bytes
+    """Tells another key that was given the same id from data that is damaged: the first 8 bytes of the SHA-256 of
+    `sred-email key check` and that key.
+    """
+    wrapped_key: _builtins.bytes
+    """The data key, 32 bytes, wrapped as in RFC 3394: 40 bytes."""
+    nonce: _builtins.bytes
+    """12 bytes."""
+    ciphertext: _builtins.bytes
+    """An EmailContent, serialized: AES-256-GCM under the data key. Its associated data are `sred-email content 1`, the email
+    id, key_id, has_attachments as 0 or 1, and sender_domain, each followed by a line feed. Ends with the tag, 16 bytes.
+    """
+    has_attachments: _builtins.bool
+    """Whether it has attachments: then it needs a request of its own."""
+    sender_domain: _builtins.str
+    """Domain of the sender, in lower case. Empty: it is none that a hint of the queue can hold."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        key_check: _builtins.bytes = ...,
+        wrapped_key: _builtins.bytes = ...,
+        nonce: _builtins.bytes = ...,
+        ciphertext: _builtins.bytes = ...,
+        has_attachments: _builtins.bool = ...,
+        sender_domain: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "has_attachments", b"has_attachments", "key_check", b"key_check", "key_id", b"key_id", "nonce", b"nonce", "sender_domain", b"sender_domain", "wrapped_key", b"wrapped_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptedContent: _TypeAlias = EncryptedContent  # noqa: Y015
 
 @_typing.final
 class RawStreamEntry(_message.Message):
