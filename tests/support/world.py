@@ -47,7 +47,7 @@ FAST = {
 }
 
 
-async def until(condition: Callable[[], Awaitable[T]], what: str, *, timeout_s: float = 15) -> T:
+async def until(condition: Callable[[], Awaitable[T]], what: str, *, timeout_s: float = 30) -> T:
     """Ask a condition until it holds; its value.
 
     Raises:
@@ -185,7 +185,7 @@ class World:
         """Of the row in the log."""
         return str(await self.pool.fetchval("SELECT status FROM email_send_log WHERE id = $1", uuid.UUID(email_id)))
 
-    async def wait_for(self, email_id: str, *statuses: str, timeout_s: float = 15) -> str:
+    async def wait_for(self, email_id: str, *statuses: str, timeout_s: float = 30) -> str:
         """Wait until an email has one of these statuses (none given: has ended); the status."""
         wanted = frozenset(statuses) or ENDED
 
