@@ -4,7 +4,11 @@ from typing import Any
 
 import grpc
 
-from sred_email_core.email_send_log.audit import Deed
+from sred_email_core.email_send_log.audit import ANONYMOUS, Deed
+
+OPERATOR_KEY = "sred-email-operator-bin"
+"""Metadata in which a program says for whom it calls, such as the console: the person's name, UTF-8."""
+_LONGEST_NAME = 100
 
 
 def deed_of(context: "grpc.aio.ServicerContext[Any, Any]", action: str, target: str = "", detail: str = "") -> Deed:
@@ -16,4 +20,15 @@ def deed_of(context: "grpc.aio.ServicerContext[Any, Any]", action: str, target: 
         target: To what; of a person only the digest.
         detail: More about it, without personal data.
     """
-    return Deed(action, target, detail, peer=context.peer() or "")
+    operator = _operator_of(context)
+    actor = f"{ANONYMOUS} as {operator}" if operator else ANONYMOUS
+    return Deed(action, target, detail, actor=actor, peer=context.peer() or "")
+
+
+def _operator_of(context: "grpc.aio.ServicerContext[Any, Any]") -> str:
+    """Whom the caller names; empty: nobody. It is what they say, and stands beside what they can prove."""
+    for key, value in context.invocation_metadata() or ():
+        if key == OPERATOR_KEY and isinstance(value, bytes):
+            name = value.decode("utf-8", "replace")
+            return "".join(c for c in name if c.isprintable()).strip()[:_LONGEST_NAME]
+    return ""

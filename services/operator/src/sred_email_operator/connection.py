@@ -10,7 +10,7 @@ import typer
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
 from sred.email.v1.google_rpc import error_details_pb2
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
-from sred_email_client.status import details_of, rich_status
+from sred_email_client.status import FailedCall, details_of, rich_status
 from sred_email_operator import output
 
 _OPTIONS = (
@@ -19,6 +19,9 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),  # a watch may be silent for hours: it must not miss that the other end is gone
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+
+OPERATOR_KEY = "sred-email-operator-bin"
+"""Metadata of a call: the name of who makes it, UTF-8. It is what they say; a token is what they can prove."""
 
 
 @contextmanager
@@ -41,6 +44,20 @@ def dispatch_service(address: str) -> Iterator[EmailDispatchServiceStub]:
 def channel_to(address: str) -> grpc.Channel:
     """A channel to a service; a context manager, at whose end it is closed."""
     return grpc.insecure_channel(address, options=_OPTIONS)
+
+
+def aio_channel_to(address: str) -> grpc.aio.Channel:
+    """The same for asyncio."""
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+def operator_metadata(name: str) -> tuple[tuple[str, bytes], ...]:
+    """What tells a consumer who stands behind a call that changes something; the audit names them.
+
+    Args:
+        name: Of a person, as they give it; empty: nobody says.
+    """
+    return ((OPERATOR_KEY, name.encode()),) if name else ()
 
 
 @contextmanager
@@ -73,7 +90,7 @@ def _calls_to(address: str) -> Iterator[grpc.Channel]:
             raise typer.Exit(1) from error
 
 
-def explain(call: grpc.Call, address: str) -> list[str]:
+def explain(call: FailedCall, address: str) -> list[str]:
     """Say why a call failed.
 
     Args:
