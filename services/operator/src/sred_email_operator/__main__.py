@@ -9,6 +9,7 @@ import typer
 
 from sred_email_operator.commands.audit import audit
 from sred_email_operator.commands.cancel import cancel
+from sred_email_operator.commands.console import console
 from sred_email_operator.commands.delivery import pause, resume
 from sred_email_operator.commands.dlq import dlq
 from sred_email_operator.commands.erase import erase
@@ -58,6 +59,7 @@ app.command(epilog=_example("sred-email resume --lane LOW"))(resume)
 app.add_typer(suppressions)
 app.command(epilog=_example("sred-email erase ada@example.com"))(erase)
 app.command(epilog=_example("sred-email audit --limit 20 --json"))(audit)
+app.command(epilog=_example("SRED_EMAIL_CONSOLE_TOKEN_FILE=/run/secrets/console sred-email console"))(console)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

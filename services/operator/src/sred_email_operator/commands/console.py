@@ -1,0 +1,46 @@
+"""``sred-email console``."""
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from sred_email_operator import output
+from sred_email_operator.console.app import run_console
+from sred_email_operator.console.logs import set_up_logs
+from sred_email_operator.console.settings import SettingsError, read_settings
+from sred_email_operator.options import DEFAULT_CONSUMER_ADDRESS, DEFAULT_INGRESS_ADDRESS, TimelineAddress
+
+_IngressAddress = Annotated[
+    str,
+    typer.Option(
+        "--ingress-address", envvar="SRED_EMAIL_INGRESS_ADDRESS", metavar="HOST:PORT", help="Where the ingress is."
+    ),
+]
+
+
+def console(
+    *,
+    ingress_address: _IngressAddress = DEFAULT_INGRESS_ADDRESS,
+    consumer_address: TimelineAddress = DEFAULT_CONSUMER_ADDRESS,
+) -> None:
+    """Serve the web console until SIGTERM or Ctrl-C.
+
+    SRED_EMAIL_CONSOLE_TOKEN is what operators log in with; docs/configuration.md names the other variables.
+    """
+    try:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    set_up_logs(on_terminal=sys.stderr.isatty())
+    try:
+        asyncio.run(run_console(settings, ingress_address, consumer_address))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        output.print_failure(
+            f"can't listen on {settings.host}:{settings.port}: {reason}. SRED_EMAIL_CONSOLE_LISTEN names another place"
+        )
+        raise typer.Exit(1) from error
