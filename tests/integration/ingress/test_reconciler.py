@@ -37,7 +37,7 @@ async def test_hazard_2_publishing_twice_at_the_same_moment_adds_each_email_once
     others = [recovery.build() for _ in range(3)]
     rounds = [other._round(asyncio.Event()) for other in others]  # noqa: SLF001 - all of them, as if nobody had the lock
     for other in others:
-        other._lock.hold = _yes  # type: ignore[method-assign]  # noqa: SLF001 - the same
+        other._lease.hold = _yes  # type: ignore[method-assign]  # noqa: SLF001 - the same
     await asyncio.gather(*rounds, recovery.publish(*ids[:100]), recovery.publish(*ids[100:]))
     assert sorted(await recovery.on_streams()) == ids
     assert await recovery.round() == {}

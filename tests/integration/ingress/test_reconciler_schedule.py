@@ -165,7 +165,7 @@ async def test_another_replica_goes_on_where_one_died_and_both_at_once_publish_o
     others = [recovery.build() for _ in range(3)]
     rounds = [other._round(asyncio.Event()) for other in others]  # noqa: SLF001 - all of them, as if nobody had the lock
     for other in others:
-        other._lock.hold = _yes  # type: ignore[method-assign]  # noqa: SLF001 - the same
+        other._lease.hold = _yes  # type: ignore[method-assign]  # noqa: SLF001 - the same
     await asyncio.gather(*rounds, recovery.publish(*ids[:50]))
     assert sorted(await waiting(recovery)) == ids
     assert await recovery.redis.hlen(recovery.keys.parked) == 200

@@ -59,8 +59,8 @@ class Interruption:
     """Does something once in the middle of a sweep."""
 
     def __init__(self, recovery: RecoveryWorld, after_steps: int, what: Callable[[], Awaitable[object]]) -> None:
-        self._hold = recovery.reconciler._lock.hold  # noqa: SLF001 - it is asked before each step
-        recovery.reconciler._lock.hold = self  # type: ignore[method-assign]  # noqa: SLF001 - the same
+        self._hold = recovery.reconciler._lease.hold  # noqa: SLF001 - it is asked before each step
+        recovery.reconciler._lease.hold = self  # type: ignore[method-assign]  # noqa: SLF001 - the same
         self._left = after_steps
         self._what = what
 
@@ -171,7 +171,7 @@ async def test_a_process_that_begins_to_reconcile_looks_at_everything(
 
 async def test_only_one_replica_reconciles(recovery: RecoveryWorld) -> None:
     await recovery.accept(SEVERAL)
-    assert await recovery.reconciler._lock.hold()  # noqa: SLF001 - as between two rounds
+    assert await recovery.reconciler._lease.hold()  # noqa: SLF001 - as between two rounds
     assert await recovery.build().run_once() == {}
     assert await recovery.round() == {Mended.PUBLISHED: SEVERAL}
 
@@ -204,11 +204,10 @@ async def test_a_replica_that_does_not_reconcile_tells_nothing(recovery: Recover
     await recovery.round()
     assert recovery.metric("in_flight", where="places") == 0
     other = recovery.build()
-    await recovery.reconciler._lock.release()  # noqa: SLF001 - its session ended
-    assert await other._lock.hold()  # noqa: SLF001 - another replica has it now
+    await recovery.reconciler._lease.release()  # noqa: SLF001 - it has run out
+    assert await other._lease.hold()  # noqa: SLF001 - another replica has it now
     assert await recovery.round() == {}
     assert recovery.metric("in_flight", where="places") is None
-    await other._lock.release()  # noqa: SLF001 - the connection is of a shared pool
 
 
 # When something is away or full

@@ -31,7 +31,7 @@ from sred_email_ingress.webhooks.receiver import MAX_BODY_BYTES
 log = structlog.get_logger(__name__)
 
 _CONNECTIONS = 12
-"""To PostgreSQL; one of them is kept for the reconciler's lock."""
+"""To PostgreSQL."""
 
 SERVICE = dispatch_service_pb2.DESCRIPTOR.services_by_name["EmailDispatchService"].full_name
 

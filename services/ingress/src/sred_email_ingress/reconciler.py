@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from sred_email_core.email_send_log.recovery_lock import RecoveryLock
+from sred_email_core.email_send_log.leases import Lease
 from sred_email_core.errors import LogUnavailableError, QueueUnavailableError
 from sred_email_core.lifecycle import wait_for
 from sred_email_ingress.metrics import IngressMetrics
@@ -21,14 +21,14 @@ _PATIENCE_S = 1.0
 
 
 class Reconciler:
-    """Does a round each interval, in the one process that has the lock.
+    """Does a round each interval, in the one process that has the lease.
 
-    Everything it does is safe to repeat, and safe while others do the same: the lock saves work, nothing else.
+    Everything it does is safe to repeat, and safe while others do the same: the lease saves work, nothing else.
     """
 
     def __init__(
         self,
-        lock: RecoveryLock,
+        lease: Lease,
         rounds: RecoveryRounds,
         consistency: ConsistencyCheck,
         metrics: IngressMetrics,
@@ -38,13 +38,13 @@ class Reconciler:
         """Prepare.
 
         Args:
-            lock: Who may.
+            lease: Who may.
             rounds: What is done.
             consistency: What is shown.
             metrics: Where to count.
             interval: Between rounds.
         """
-        self._lock = lock
+        self._lease = lease
         self._rounds = rounds
         self._consistency = consistency
         self._metrics = metrics
@@ -58,10 +58,10 @@ class Reconciler:
             while not await wait_for(stop, self._interval_s):
                 await self._round_until(stop)
         finally:
-            await self._lock.release()
+            await self._lease.release()
 
     async def run_once(self) -> Counter[Mended]:
-        """Do one round, if no other process reconciles, and give the lock back; what was mended.
+        """Do one round, if no other process reconciles, and give the lease back; what was mended.
 
         Raises:
             LogUnavailableError: PostgreSQL does not answer.
@@ -70,7 +70,7 @@ class Reconciler:
         try:
             return await self._round(asyncio.Event())
         finally:
-            await self._lock.release()
+            await self._lease.release()
 
     async def _round_until(self, stop: asyncio.Event) -> None:
         """Do one round; a stop ends it wherever it is, since all of it is safe to repeat."""
@@ -118,7 +118,7 @@ class Reconciler:
 
     async def _hold(self) -> bool:
         try:
-            mine = await self._lock.hold()
+            mine = await self._lease.hold()
         except Exception:
             self._consistency.leave()
             self._reconciles = False  # another process may have it until it comes back

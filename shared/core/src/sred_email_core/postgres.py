@@ -57,7 +57,7 @@ async def open_pool(
 async def _keep(connection: object) -> None:
     """Leave a connection that is given back as it is: a round trip less for each statement.
 
-    Nothing here changes its session, but the reconciler's lock, which cleans up after itself.
+    Nothing here changes its session.
     """
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import asyncpg
 
+from sred_email_core.email_send_log.leases import Lease
 from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.email_send_log.recovery import RecoveryLog
 from sred_email_core.email_send_log.recovery_letters import RecoveryLetterLog
-from sred_email_core.email_send_log.recovery_lock import RecoveryLock
 from sred_email_core.email_send_log.schedule import ScheduleLog
 from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
@@ -31,7 +31,8 @@ from sred_email_ingress.recovery.passes import Pass
 from sred_email_ingress.recovery.rounds import ExpiryStep, RecoveryRounds
 from sred_email_ingress.recovery.schedule import SchedulePass
 
-_LEAST_IDLE = timedelta(seconds=60)
+_LEASE_ROUNDS = 3
+"""Intervals for which the one that reconciles keeps the others from it without saying so again."""
 
 
 def build_reconciler(  # noqa: PLR0913 - a composition root names each
@@ -47,7 +48,7 @@ def build_reconciler(  # noqa: PLR0913 - a composition root names each
     """The reconciler, and everything it stands on.
 
     Args:
-        pool: Of the log; one connection of it is kept for the lock.
+        pool: Of the log.
         runner: Of the scripts.
         keys: Of the queue.
         metrics: Where to count.
@@ -73,7 +74,7 @@ def build_reconciler(  # noqa: PLR0913 - a composition root names each
         after=after,
     )
     return Reconciler(
-        RecoveryLock(pool, idle=max(_LEAST_IDLE, 5 * interval)),
+        Lease(pool, "reconciler", span=_LEASE_ROUNDS * interval),
         rounds,
         ConsistencyCheck(log, schedule, queue, emails, metrics),
         metrics,
