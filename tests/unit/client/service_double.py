@@ -12,7 +12,7 @@ from grpc_status.rpc_status import to_status
 
 from sred.email.v1 import dispatch_service_pb2 as pb
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceServicer
-from sred.email.v1.email_pb2 import EMAIL_STATUS_QUEUED, EMAIL_STATUS_SUCCESS, EmailEvent
+from sred.email.v1.email_pb2 import EMAIL_STATUS_CANCELLED, EMAIL_STATUS_QUEUED, EMAIL_STATUS_SUCCESS, Email, EmailEvent
 
 
 def status(code: grpc.StatusCode, *details: Message, message: str = "no") -> Status:
@@ -31,6 +31,7 @@ class ServiceDouble(EmailDispatchServiceServicer):
 
     Attributes:
         address: Where it listens.
+        status: Of each email.
         answers: What the next calls end with; None, or nothing left: they succeed.
         asked: The requests.
         metadata: Of each call.
@@ -40,6 +41,7 @@ class ServiceDouble(EmailDispatchServiceServicer):
 
     def __init__(self) -> None:
         self.address = ""
+        self.status = EMAIL_STATUS_QUEUED
         self.answers: list[Status | None] = []
         self.asked: list[Any] = []
         self.metadata: list[dict[str, str | bytes]] = []
@@ -63,7 +65,11 @@ class ServiceDouble(EmailDispatchServiceServicer):
 
     async def GetEmail(self, request: pb.GetEmailRequest, context: Any) -> pb.GetEmailResponse:  # noqa: N802
         await self._begin(request, context)
-        return pb.GetEmailResponse()
+        return pb.GetEmailResponse(email=Email(status=self.status))
+
+    async def CancelEmail(self, request: pb.CancelEmailRequest, context: Any) -> pb.CancelEmailResponse:  # noqa: N802
+        await self._begin(request, context)
+        return pb.CancelEmailResponse(email=Email(status=EMAIL_STATUS_CANCELLED))
 
     async def WatchEmails(  # noqa: N802 - named by the contract
         self, request: pb.WatchEmailsRequest, context: Any

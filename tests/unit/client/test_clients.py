@@ -7,13 +7,16 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from unit.client.service_double import ServiceDouble, later, status
 
 from sred.email.v1.dispatch_service_pb2_grpc import add_EmailDispatchServiceServicer_to_server
+from sred.email.v1.email_pb2 import EMAIL_STATUS_CANCELLED, EMAIL_STATUS_SUCCESS
 from sred_email_client import (
     DeadlineExceededError,
     EmailClient,
+    EmailStatus,
+    FailedPreconditionError,
     InvalidRequestError,
     OutgoingEmail,
     OverloadedError,
@@ -27,6 +30,7 @@ from sred_email_client import (
 )
 from support.awaited import Awaited
 
+HAS_ENDED = status(grpc.StatusCode.FAILED_PRECONDITION, ErrorInfo(reason="HAS_ENDED"))
 AWAY, FULL = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 QUICK = RetryPolicy(base_delay=timedelta(milliseconds=1), max_delay=timedelta(milliseconds=2))
 WELCOME: Any = {"idempotency_key": "k", "kind": "WELCOME", "to": "a@example.com", "subject": "Hi", "text": "Hi"}
@@ -111,6 +115,25 @@ async def test_nobody_there_is_unavailable_after_the_timeout(kind: Any) -> None:
         with client, pytest.raises(UnavailableError):
             client.send(**WELCOME)
     assert time.monotonic() - started < 1
+
+
+async def test_a_cancellation_whose_first_answer_was_lost_is_answered_by_the_second(
+    client: EmailClient, service: ServiceDouble
+) -> None:
+    service.answers, service.status = [status(AWAY), HAS_ENDED], EMAIL_STATUS_CANCELLED
+    assert (await client.cancel("1")).status is EmailStatus.CANCELLED
+    assert [type(asked).__name__ for asked in service.asked] == ["CancelEmailRequest"] * 2 + ["GetEmailRequest"]
+
+
+async def test_what_was_cancelled_by_another_call_or_has_ended_otherwise_is_refused(
+    client: EmailClient, service: ServiceDouble
+) -> None:
+    service.answers, service.status = [HAS_ENDED], EMAIL_STATUS_CANCELLED
+    with pytest.raises(FailedPreconditionError):
+        await client.cancel("1")
+    service.answers, service.status = [status(AWAY), HAS_ENDED], EMAIL_STATUS_SUCCESS
+    with pytest.raises(FailedPreconditionError):
+        await client.cancel("1")
 
 
 async def test_a_missing_key_is_an_error_before_any_call(client: EmailClient, service: ServiceDouble) -> None:

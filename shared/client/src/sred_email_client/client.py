@@ -8,10 +8,10 @@ import grpc
 
 from sred.email.v1.dispatch_service_pb2 import CancelEmailRequest
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
-from sred_email_client.connection import DEFAULT_TIMEOUT_S, Connection, Tls
+from sred_email_client.connection import DEFAULT_TIMEOUT_S, Attempts, Connection, Tls
 from sred_email_client.conversion import from_email, from_response, lookup, to_request
-from sred_email_client.emails import Email, EmailEvent, EmailFields, OutgoingEmail, SendResult
-from sred_email_client.errors import EmailError
+from sred_email_client.emails import Email, EmailEvent, EmailFields, EmailStatus, OutgoingEmail, SendResult
+from sred_email_client.errors import EmailError, FailedPreconditionError
 from sred_email_client.many import Batch, Outcomes
 from sred_email_client.retry import RetryPolicy
 from sred_email_client.status import error_of_call
@@ -104,7 +104,7 @@ class EmailClient:
             EmailError: Anything else; see ``errors``.
         """
         request = to_request(OutgoingEmail(**fields))
-        return from_response(await self._call(self._opened.SendEmail, request, timeout))
+        return from_response(await self._call(self._opened.SendEmail, request, self._connection.attempts(timeout)))
 
     async def send_many(
         self, emails: Iterable[OutgoingEmail], *, timeout: float | None = None
@@ -133,18 +133,29 @@ class EmailClient:
             EmailError: Anything else; see ``errors``.
         """
         request = lookup(email_id, idempotency_key)
-        return from_email((await self._call(self._opened.GetEmail, request, timeout)).email)
+        return from_email((await self._call(self._opened.GetEmail, request, self._connection.attempts(timeout))).email)
 
     async def cancel(self, email_id: str, *, timeout: float | None = None) -> Email:
         """Cancel an email that has not been sent; its state from then on.
+
+        A call that was repeated, since its first answer was lost, and finds the email cancelled, has done it.
 
         Raises:
             EmailNotFoundError: No such email.
             FailedPreconditionError: It is being sent, may have been sent, or has ended; nothing was changed.
             EmailError: Anything else; see ``errors``.
         """
+        attempts = self._connection.attempts(timeout)
         request = CancelEmailRequest(email_id=email_id)
-        return from_email((await self._call(self._opened.CancelEmail, request, timeout)).email)
+        try:
+            return from_email((await self._call(self._opened.CancelEmail, request, attempts)).email)
+        except FailedPreconditionError as refused:
+            if not attempts.may_have_done(refused):
+                raise
+            email = from_email((await self._call(self._opened.GetEmail, lookup(email_id, None), attempts)).email)
+            if email.status is not EmailStatus.CANCELLED:
+                raise
+            return email
 
     async def watch(self, *email_ids: str, resume_token: str = "") -> AsyncGenerator[EmailEvent, None]:
         """Tell what happens to emails, until the caller stops listening. A broken connection is made anew, and goes on.
@@ -185,8 +196,7 @@ class EmailClient:
             )
         return self._stub
 
-    async def _call(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:  # noqa: ANN401
-        attempts = self._connection.attempts(timeout)
+    async def _call(self, method: Callable[..., Any], request: object, attempts: Attempts) -> Any:  # noqa: ANN401
         while True:
             try:
                 return await method(request, timeout=attempts.time_left_s, metadata=self._connection.metadata())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 
-from sred_email_client.errors import EmailError
+from sred_email_client.errors import EmailError, FailedPreconditionError
 from sred_email_client.retry import RetryPolicy
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -119,6 +119,10 @@ class Attempts:
     def time_left_s(self) -> float:
         """Until the deadline; never negative."""
         return max(0.0, self._deadline - time.monotonic())
+
+    def may_have_done(self, refused: FailedPreconditionError) -> bool:
+        """Whether an earlier attempt, whose answer was lost, may have brought about what the last one was refused for."""
+        return self._made > 1 and refused.reason == "HAS_ENDED"
 
     def pause_after(self, error: EmailError) -> float | None:
         """How many seconds to wait before the next attempt; None: give up."""

@@ -10,10 +10,10 @@ import grpc
 
 from sred.email.v1.dispatch_service_pb2 import CancelEmailRequest
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
-from sred_email_client.connection import DEFAULT_TIMEOUT_S, Connection, Tls
+from sred_email_client.connection import DEFAULT_TIMEOUT_S, Attempts, Connection, Tls
 from sred_email_client.conversion import from_email, from_response, lookup, to_request
-from sred_email_client.emails import Email, EmailEvent, EmailFields, OutgoingEmail, SendResult
-from sred_email_client.errors import EmailError
+from sred_email_client.emails import Email, EmailEvent, EmailFields, EmailStatus, OutgoingEmail, SendResult
+from sred_email_client.errors import EmailError, FailedPreconditionError
 from sred_email_client.many import Batch, Outcomes
 from sred_email_client.retry import RetryPolicy
 from sred_email_client.status import error_of_call
@@ -70,7 +70,7 @@ class SyncEmailClient:
             EmailError: As there.
         """
         request = to_request(OutgoingEmail(**fields))
-        return from_response(self._call(self._opened.SendEmail, request, timeout))
+        return from_response(self._call(self._opened.SendEmail, request, self._connection.attempts(timeout)))
 
     def send_many(
         self, emails: Iterable[OutgoingEmail], *, timeout: float | None = None
@@ -90,7 +90,7 @@ class SyncEmailClient:
             EmailError: As there.
         """
         request = lookup(email_id, idempotency_key)
-        return from_email(self._call(self._opened.GetEmail, request, timeout).email)
+        return from_email(self._call(self._opened.GetEmail, request, self._connection.attempts(timeout)).email)
 
     def cancel(self, email_id: str, *, timeout: float | None = None) -> Email:
         """``EmailClient.cancel``: cancel an email that has not been sent; its state from then on.
@@ -98,7 +98,17 @@ class SyncEmailClient:
         Raises:
             EmailError: As there.
         """
-        return from_email(self._call(self._opened.CancelEmail, CancelEmailRequest(email_id=email_id), timeout).email)
+        attempts = self._connection.attempts(timeout)
+        request = CancelEmailRequest(email_id=email_id)
+        try:
+            return from_email(self._call(self._opened.CancelEmail, request, attempts).email)
+        except FailedPreconditionError as refused:
+            if not attempts.may_have_done(refused):
+                raise
+            email = from_email(self._call(self._opened.GetEmail, lookup(email_id, None), attempts).email)
+            if email.status is not EmailStatus.CANCELLED:
+                raise
+            return email
 
     def watch(self, *email_ids: str, resume_token: str = "") -> Generator[EmailEvent, None, None]:
         """``EmailClient.watch``: what happens to emails, until the caller stops listening. Blocks between events.
@@ -145,8 +155,7 @@ class SyncEmailClient:
         self._inherited.append(self._channel)
         self._channel, self._stub = None, None
 
-    def _call(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:  # noqa: ANN401
-        attempts = self._connection.attempts(timeout)
+    def _call(self, method: Callable[..., Any], request: object, attempts: Attempts) -> Any:  # noqa: ANN401
         while True:
             try:
                 return method(request, timeout=attempts.time_left_s, metadata=self._connection.metadata())
