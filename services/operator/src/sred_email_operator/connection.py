@@ -16,8 +16,10 @@ from sred_email_operator import output
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the services are inside; a proxy for the web is not the way to them
     ("grpc.max_receive_message_length", 48 << 20),
-    ("grpc.keepalive_time_ms", 20_000),  # a watch may be silent for hours: it must not miss that the other end is gone
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A watch may be silent for hours: that the other end is gone is noticed within 20 s. Servers allow one each 10 s.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 8_000),
+    ("grpc.http2.max_pings_without_data", 0),  # gRPC's own default asks twice, then hardly ever again
 )
 
 OPERATOR_KEY = "sred-email-operator-bin"
