@@ -1,6 +1,7 @@
 """``sred-email dlq``, ``stats``, ``pause``, ``erase`` and ``audit``, against a consumer in this process."""
 
 import json
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,17 +25,22 @@ class ConsumerDouble(EmailOperationsServiceServicer):
         self.address = ""
         self.letters = 1200
         self.asked: list[Any] = []
+        self.interrupts_after = self.fails_after = 0
 
     def ReplayDeadLetters(self, request: Any, context: Any) -> pb.ReplayDeadLettersResponse:  # noqa: ARG002, N802
         self.asked.append(request)
+        if len(self.asked) == self.interrupts_after:
+            signal.raise_signal(signal.SIGINT)
         if request.ids.values:
             return pb.ReplayDeadLettersResponse(skipped=len(request.ids.values))
         done = min(self.letters, request.limit)
         self.letters -= done
         return pb.ReplayDeadLettersResponse(replayed=done, skipped=2, remaining=self.letters)
 
-    def DiscardDeadLetters(self, request: Any, context: Any) -> pb.DiscardDeadLettersResponse:  # noqa: ARG002, N802
+    def DiscardDeadLetters(self, request: Any, context: Any) -> pb.DiscardDeadLettersResponse:  # noqa: N802
         self.asked.append(request)
+        if self.fails_after and len(self.asked) > self.fails_after:
+            context.abort(grpc.StatusCode.INTERNAL, "no more")
         done = min(self.letters, request.limit or len(request.ids.values))
         self.letters -= done
         return pb.DiscardDeadLettersResponse(discarded=done, remaining=0 if request.ids.values else self.letters)
@@ -167,3 +173,29 @@ def test_the_audit_is_listed_over_its_pages(consumer: ConsumerDouble) -> None:
     lines = run(consumer, "audit", "--limit", "550", "--json").stdout.splitlines()
     assert len(lines) == 550
     assert json.loads(lines[-1])["action"] == "DEED 549"
+
+
+@pytest.mark.parametrize("words", [(), ("dlq",), ("suppressions",), ("template",)])
+def test_no_summary_in_the_help_is_cut_on_a_terminal_of_80_columns(words: tuple[str, ...]) -> None:
+    _, _, commands = CliRunner().invoke(app, [*words, "--help"], terminal_width=80).stdout.partition("Commands:")
+    assert commands
+    assert "..." not in commands
+
+
+def test_ctrl_c_lets_the_call_under_way_end_and_says_how_many_are_done(consumer: ConsumerDouble) -> None:
+    consumer.interrupts_after = 2
+    result = run(consumer, "dlq", "replay", "--all", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "sred-email: interrupted: 1000 replayed, 200 left. Run it again for the rest\n"
+    assert len(consumer.asked) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_failed_call_says_how_many_were_done_before_it(consumer: ConsumerDouble) -> None:
+    consumer.fails_after = 2
+    result = run(consumer, "dlq", "discard", "--all", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        "1000 discarded before the call that failed: run it again for the rest",
+        "sred-email: INTERNAL: no more",
+    ]

@@ -93,7 +93,7 @@ def test_the_list_is_json_for_programs_and_follows_the_pages(consumer: ConsumerD
     listed = json.loads(result.stdout)["suppressions"]
     assert [each["address"] for each in listed] == consumer.addresses[:2200]
     assert listed[0]["reason"] == "BOUNCED"
-    assert [request.page_size for request in consumer.asked] == [1000, 1000, 200]
+    assert [request.page_size for request in consumer.asked] == [1000, 1000, 201]
 
 
 def test_an_address_is_added_with_reason_and_end(consumer: ConsumerDouble) -> None:

@@ -22,7 +22,7 @@ from sred_email_operator.options import (
 
 dlq = typer.Typer(
     name="dlq",
-    help="Emails that were given up: look at them, send them again, or say what became of them.",
+    help="Emails that were given up. Look at them, send them again, or say what became of them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

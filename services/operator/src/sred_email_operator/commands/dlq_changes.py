@@ -1,5 +1,6 @@
 """``sred-email dlq replay``, ``resolve`` and ``discard``."""
 
+from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 import typer
@@ -13,7 +14,7 @@ from sred.email.v1.operations_service_pb2 import (
 )
 from sred_email_operator import output
 from sred_email_operator.choices import enum_value
-from sred_email_operator.chunks import CHUNK, in_chunks, progress
+from sred_email_operator.chunks import CHUNK, Done, in_chunks, work
 from sred_email_operator.confirmation import Yes, confirm
 from sred_email_operator.connection import operations_service
 from sred_email_operator.options import DEFAULT_CONSUMER_ADDRESS, AsJson, ConsumerAddress, TimeoutSeconds
@@ -48,28 +49,25 @@ def replay(  # noqa: PLR0913 - an argument for each option
     timeout_s: TimeoutSeconds = _TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Send dead letters again: by id, by reason, or all; the oldest first.
+    """Send dead letters again, the oldest first. By id, by reason, or all.
 
     MALFORMED ones are never sent, POISON only by id. What must not be sent again is skipped, and stays.
     """
     requests = _selections(ReplayDeadLettersRequest, ids, all_=all_, reason=reason)
     if all_:
         confirm("Send every dead letter again?", yes=yes)
-    replayed = skipped = remaining = 0
-    with operations_service(address) as service, progress("replaying") as tell:
-        for number, request in enumerate(requests, 1):
+    with operations_service(address) as service:
+
+        def call(request: ReplayDeadLettersRequest) -> Done:
             request.include_outcome_unknown = include_outcome_unknown
-            while True:
-                answer = service.ReplayDeadLetters(request, timeout=timeout_s)
-                replayed, remaining = replayed + answer.replayed, answer.remaining
-                tell(replayed, remaining + (len(requests) - number) * CHUNK)
-                if ids or not answer.remaining or not answer.replayed:
-                    break
-            skipped += answer.skipped
-    output.show_counts(as_json=as_json, replayed=replayed, skipped=skipped, remaining=remaining)
-    if skipped:
+            answer = service.ReplayDeadLetters(request, timeout=timeout_s)
+            return Done(answer.replayed, answer.remaining, answer.skipped)
+
+        total = work(requests, call, doing="replaying", done_word="replayed", again=not ids)
+    output.show_counts(as_json=as_json, replayed=total.done, skipped=total.skipped, remaining=total.remaining)
+    if total.skipped:
         output.print_note("skipped: gone, or not to be replayed (`sred-email dlq replay --help` says what is)")
-    if ids and not replayed:
+    if ids and not total.done:
         output.print_failure("none of them could be replayed")
         raise typer.Exit(1)
 
@@ -87,17 +85,18 @@ def resolve(  # noqa: PLR0913 - an argument for each option
     timeout_s: TimeoutSeconds = _TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Record what you know became of emails; nothing is sent, and the dead letters are gone."""
+    """Record what you know became of emails. Nothing is sent, and the dead letters are gone."""
     said = "delivered: they end SUCCESS" if delivered else "not delivered: they stay FAILED"
     confirm(f"Record of {len(ids)} dead letter(s) that the emails were {said}?", yes=yes)
-    resolved = 0
-    with operations_service(address) as service, progress("resolving") as tell:
-        for chunk in in_chunks(ids):
+    with operations_service(address) as service:
+
+        def call(chunk: Sequence[str]) -> Done:
             request = ResolveDeadLettersRequest(ids=DeadLetterIds(values=chunk), delivered=delivered, note=note)
-            resolved += service.ResolveDeadLetters(request, timeout=timeout_s).resolved
-            tell(resolved, len(ids) - resolved)
-    output.show_counts(as_json=as_json, resolved=resolved)
-    if not resolved:
+            return Done(service.ResolveDeadLetters(request, timeout=timeout_s).resolved)
+
+        total = work(list(in_chunks(ids)), call, doing="resolving", done_word="resolved", again=False)
+    output.show_counts(as_json=as_json, resolved=total.done)
+    if not total.done:
         output.print_failure("none of them is there any more")
         raise typer.Exit(1)
 
@@ -112,7 +111,7 @@ def discard(  # noqa: PLR0913 - an argument for each option
     timeout_s: TimeoutSeconds = _TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Throw dead letters away, with their content: by id, by reason, or all. Their emails stay FAILED."""
+    """Throw dead letters away, with their content. By id, by reason, or all. Their emails stay FAILED."""
     requests = _selections(DiscardDeadLettersRequest, ids, all_=all_, reason=reason)
     which = (
         "every dead letter"
@@ -122,17 +121,15 @@ def discard(  # noqa: PLR0913 - an argument for each option
         else f"{len(ids or [])} dead letter(s)"
     )
     confirm(f"Throw away {which}, with the content?", yes=yes)
-    discarded = remaining = 0
-    with operations_service(address) as service, progress("discarding") as tell:
-        for number, request in enumerate(requests, 1):
-            while True:
-                answer = service.DiscardDeadLetters(request, timeout=timeout_s)
-                discarded, remaining = discarded + answer.discarded, answer.remaining
-                tell(discarded, remaining + (len(requests) - number) * CHUNK)
-                if ids or not answer.remaining or not answer.discarded:
-                    break
-    output.show_counts(as_json=as_json, discarded=discarded, remaining=remaining)
-    if ids and not discarded:
+    with operations_service(address) as service:
+
+        def call(request: DiscardDeadLettersRequest) -> Done:
+            answer = service.DiscardDeadLetters(request, timeout=timeout_s)
+            return Done(answer.discarded, answer.remaining)
+
+        total = work(requests, call, doing="discarding", done_word="discarded", again=not ids)
+    output.show_counts(as_json=as_json, discarded=total.done, remaining=total.remaining)
+    if ids and not total.done:
         output.print_failure("none of them is there any more")
         raise typer.Exit(1)
 

@@ -22,9 +22,10 @@ def erase(
     timeout_s: TimeoutSeconds = _TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what is kept about a recipient, for good: address, subjects, contents.
+    """Remove what is kept about a recipient, for good.
 
-    Emails that wait are cancelled. Those that may have been accepted by the provider are erased later, by themselves.
+    That is the address, subjects and contents. Emails that wait are cancelled. Those that may have been accepted by the
+    provider are erased later, by themselves.
     """
     confirm(f"Erase all that is kept about {recipient}, and cancel what waits for it?", yes=yes)
     with operations_service(address) as service:

@@ -38,7 +38,7 @@ def stats(
     timeout_s: TimeoutSeconds = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Show how much waits where, and whether emails are being sent.
+    """Show how much waits where, and whether emails are sent.
 
     With --watch and --json each look is one object on a line of its own.
     """

@@ -30,7 +30,7 @@ def status(
     timeout_s: TimeoutSeconds = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the present state of one email, and what happened to it.
+    """Tell the state of one email, and what happened to it.
 
     It is named by its id or by its idempotency key. The consumer knows the whole timeline; where it does not answer,
     there is what the email itself tells.

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from sred.email.v1.email_pb2 import Suppression, SuppressionReason
 from sred.email.v1.operations_service_pb2 import (
@@ -28,7 +26,7 @@ from sred_email_operator.options import (
 
 suppressions = typer.Typer(
     name="suppressions",
-    help="Addresses that get no email: those that bounced for good, that complained, or that you name.",
+    help="Addresses that get no email. Those that bounced for good, that complained, or that you name.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -36,6 +34,7 @@ suppressions = typer.Typer(
 _PAGE = 1000
 _Recipient = Annotated[str, typer.Argument(metavar="ADDRESS", help="The email address.")]
 _REASON = SuppressionReason.DESCRIPTOR
+_HEAD = ("address", "reason", "created_at", "expires_at")
 
 
 @suppressions.command("list")
@@ -49,19 +48,22 @@ def list_suppressions(
 ) -> None:
     """List suppressed addresses, in the order of the addresses."""
     with operations_service(address) as service:
-        found = list(_pages(service, recipient, limit, timeout_s))
+        found = list(_pages(service, recipient, limit + 1, timeout_s))
+    more, found = len(found) > limit, found[:limit]
     if as_json:
         typer.echo(json.dumps({"suppressions": [output.as_dict(each) for each in found]}, indent=2))
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("address", "reason", "created_at", "expires_at"):
-        table.add_column(name, overflow="fold")
+    if found:
+        widths = (max(len(_HEAD[0]), *(len(output.printable(each.address)) for each in found)), 10, 27, 0)
+        output.show_row(*zip(_HEAD, widths, strict=True))
     for each in found:
         expires_at = output.shown_time(each.expires_at) if each.HasField("expires_at") else "-"
-        reason = output.enum_name(_REASON, each.reason)
-        cells = (output.printable(each.address), reason, output.shown_time(each.created_at), expires_at)
-        table.add_row(*map(Text, cells))
-    output.console().print(table)
+        cells = (each.address, output.enum_name(_REASON, each.reason), output.shown_time(each.created_at), expires_at)
+        output.show_row(*zip(cells, widths, strict=True))
+    if more:
+        output.print_note(f"there are more: these are the first {limit}, --limit shows others")
+    elif not found:
+        output.print_note("no address is suppressed" if not recipient else "it is not suppressed")
 
 
 @suppressions.command("add")
@@ -79,7 +81,7 @@ def add(
     timeout_s: TimeoutSeconds = DEFAULT_TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Let an address get no more email; of one that is suppressed, replace reason and end."""
+    """Let an address get no more email. Of one that is suppressed, replace reason and end."""
     value = _REASON.values_by_name.get(output.enum_prefix(_REASON) + reason.upper())
     if value is None or not value.number:
         raise typer.BadParameter(f"one of {output.enum_choices(_REASON)} is needed", param_hint="--reason")

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from sred_email_operator import output
+from sred_email_operator.files import json_object, text_of
 from sred_email_operator.options import AsJson, TemplatesDir, product_from_environment
 from sred_email_templates import (
     BrokenTemplatesError,
@@ -35,7 +36,7 @@ _Var = Annotated[
 ]
 _Vars = Annotated[
     Path | None,
-    typer.Option("--vars", metavar="FILE", exists=True, dir_okay=False, help="Variables, as a JSON object."),
+    typer.Option("--vars", metavar="FILE", help="Variables, as a JSON object."),
 ]
 _Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", dir_okay=False, help="Where to write it.")]
 _Open = Annotated[bool, typer.Option("--open", help="Open the html in the browser.")]
@@ -77,7 +78,7 @@ def preview(  # noqa: PLR0913 - an argument for each option
     templates_dir: TemplatesDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Render a template as recipients would get it; what is not given is taken from its examples.
+    """Render a template as recipients would get it. What is not given is taken from its examples.
 
     Prints the html, unless another part, a file or the browser is asked for.
     """
@@ -141,13 +142,7 @@ def _open_in_browser(template_id: str, html: str) -> None:
 def _from_file(file: Path | None) -> dict[str, object]:
     if file is None:
         return {}
-    try:
-        given = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"cannot be read as JSON: {error}", param_hint="--vars") from error
-    if not isinstance(given, dict):
-        raise typer.BadParameter('must hold an object, such as {"name": "Ada"}', param_hint="--vars")
-    return given
+    return json_object(text_of(str(file), "--vars"), "--vars")
 
 
 def _from_options(declaration: Declaration, words: list[str]) -> dict[str, object]:
