@@ -267,6 +267,10 @@ def test_the_address_option_wins_over_the_environment(ingress: IngressDouble) ->
         ((*SEND, "--html", "@/no/such/file"), "--html"),
         ((*SEND, "--html", "-", "--text", "-"), "stdin"),
         ((*SEND, "--attach", "/no/such/file"), "--attach"),
+        ((*SEND, "--template", "welcome"), "--subject"),
+        ((*SEND, "--variables", "{}"), "--template"),
+        (("send", "--kind", "welcome", "--to", "a@b.c", "--template", "t", "--variables", "nonsense"), "is no JSON"),
+        (("send", "--kind", "welcome", "--to", "a@b.c", "--template", "t", "--variables", "[1]"), "an object"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_with_the_reason_on_stderr(words: tuple[str, ...], reason: str) -> None:
@@ -282,6 +286,35 @@ def test_a_body_that_is_not_utf_8_is_wrong_usage(tmp_path: Path) -> None:
     result = run(*SEND, "--html", f"@{body}")
     assert result.exit_code == 2
     assert "--html" in result.stderr
+
+
+def test_a_template_is_sent_with_what_it_is_told(ingress: IngressDouble, tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    told.write_text('{"name": "Ada", "used": 3}')
+    for variables in ('{"name": "Ada", "used": 3}', f"@{told}"):
+        words = ("send", "--kind", "welcome", "--to", "a@example.com", "--template", "welcome")
+        assert run(*words, "--variables", variables, address=ingress.address).exit_code == 0
+        content = ingress.sent[-1].template
+        assert (content.template_id, dict(content.variables)) == ("welcome", {"name": "Ada", "used": 3})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("send", "--file", "NOWHERE"),
+        (*SEND, "--html", "@NOWHERE"),
+        (*SEND, "--attach", "NOWHERE"),
+        ("send", "--kind", "welcome", "--to", "a@example.com", "--template", "welcome", "--variables", "@NOWHERE"),
+        ("template", "preview", "welcome", "--vars", "NOWHERE"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_with_the_remedy(words: tuple[str, ...], tmp_path: Path) -> None:
+    nowhere, folder = tmp_path / "nowhere.txt", tmp_path
+    for file, reason in ((nowhere, f"there is no file {nowhere}: check its name"), (folder, f"{folder} is a folder")):
+        result = run(*(word.replace("NOWHERE", str(file)) for word in words))
+        assert result.exit_code == 2
+        assert reason in result.stderr.replace("\n", " ")
+        assert "Errno" not in result.stderr
 
 
 def test_help_names_the_commands_and_each_gives_an_example() -> None:

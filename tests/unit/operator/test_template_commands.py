@@ -130,7 +130,7 @@ def test_a_broken_template_fails_with_its_file_and_line(tmp_path: Path) -> None:
         (("preview", "quota-warning", "--var", "used=many"), "used is a number"),
         (("preview", "welcome", "--open", "--text"), "none of --text"),
         (("preview", "welcome", "--json", "--text"), "without --json"),
-        (("preview", "welcome", "--vars", "/nowhere.json"), "does not exist"),
+        (("preview", "welcome", "--vars", "/nowhere.json"), "there is no file"),
         (("list", "--templates-dir", "/nowhere"), "does not exist"),
     ],
 )

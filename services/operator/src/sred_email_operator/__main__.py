@@ -44,6 +44,8 @@ app.command(
     epilog=_example(
         "sred-email send --kind welcome --to ada@example.com \\\n"
         "    --subject Welcome --html '<p>Hello, Ada</p>' --key welcome-ada --wait\n"
+        "  sred-email send --kind password-reset --to ada@example.com \\\n"
+        "    --template password-reset --variables @reset.json\n"
         "  sred-email send --kind system-notification --file emails.csv --key spring-news"
     )
 )(send)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sred_email_client import Attachment, OutgoingEmail, build_idempotency_key
+from sred_email_operator.files import read
 
 _LISTS = ("to", "cc", "bcc", "reply_to", "attachments")
 _MAPS = ("headers", "tags", "variables")
@@ -75,7 +76,7 @@ def read_emails(
                 errors.append(LineError(line, row))
             else:
                 emails.append(EmailLine(line, _email({**defaults, **_named(row)}, mailing, folder)))
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             errors.append(LineError(line, str(error)))
     return emails, errors
 
@@ -192,7 +193,7 @@ def _time(name: str, text: str) -> datetime:
 
 def _attachment(path: Path) -> Attachment:
     content_type, _ = mimetypes.guess_type(path.name)
-    return Attachment(path.name, path.read_bytes(), content_type or "")
+    return Attachment(path.name, read(path), content_type or "")
 
 
 def _key(values: Mapping[str, Any], mailing: str | None) -> str:

@@ -1,19 +1,19 @@
 """``sred-email send``."""
 
 import mimetypes
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 from google.protobuf.descriptor import EnumDescriptor
 
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
-from sred.email.v1.email_pb2 import Attachment, EmailKind, EmailStatus, InlineContent, Priority
+from sred.email.v1.email_pb2 import Attachment, EmailKind, EmailStatus, InlineContent, Priority, TemplateContent
 from sred_email_operator import output
 from sred_email_operator.commands.send_file import send_file
 from sred_email_operator.connection import dispatch_service
+from sred_email_operator.files import UnreadableFileError, json_object, read, text_or_file
 from sred_email_operator.options import (
     DEFAULT_INGRESS_ADDRESS,
     DEFAULT_TIMEOUT_S,
@@ -38,11 +38,17 @@ _From = Annotated[str, typer.Option("--from", metavar="ADDRESS", help="The sende
 _Subject = Annotated[str, typer.Option(metavar="TEXT", help="The subject.")]
 _Html = Annotated[str, typer.Option(metavar="TEXT", help=f"The HTML body: {_BODY_HELP}.")]
 _Text = Annotated[str, typer.Option(metavar="TEXT", help=f"The plain text body: {_BODY_HELP}.")]
+_Template = Annotated[
+    str, typer.Option(metavar="ID", help="A template, instead of subject, html and text: `sred-email template list`.")
+]
+_Variables = Annotated[
+    str, typer.Option(metavar="JSON", help="What the template is told: a JSON object, @FILE, or - for stdin.")
+]
 _Tag = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label; may be repeated.")]
 _Header = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header; may be repeated.")]
 _Attach = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="A file; may be repeated."),
+    typer.Option(metavar="FILE", help="A file; may be repeated."),
 ]
 _Key = Annotated[
     str | None,
@@ -57,7 +63,7 @@ _File = Annotated[
     typer.Option(
         metavar="FILE",
         help="Send many: CSV, a JSON array or JSON lines; - for stdin. Fields are named as in the contract (to, html,"
-        " tags.NAME ...); --kind, --subject, --html, --text, --from and --priority are for those without.",
+        " tags.NAME ...); --kind, --subject, --html, --text, --template, --from and --priority are for those without.",
     ),
 ]
 _Wait = Annotated[bool, typer.Option("--wait", help="Wait until the email has ended; exit 1 unless it is SUCCESS.")]
@@ -70,6 +76,8 @@ def send(  # noqa: PLR0913 - an argument for each option
     subject: _Subject = "",
     html: _Html = "",
     text: _Text = "",
+    template: _Template = "",
+    variables: _Variables = "",
     from_address: _From = "",
     cc: _Cc = None,
     bcc: _Bcc = None,
@@ -86,16 +94,25 @@ def send(  # noqa: PLR0913 - an argument for each option
     as_json: AsJson = False,
 ) -> None:
     """Send one email, or many from a file. Repeating it with the same --key never sends a second one."""
-    if [html, text, file].count("-") > 1:
-        raise typer.BadParameter("only one of them can come from stdin", param_hint="--html, --text, --file")
+    if [html, text, variables, file].count("-") > 1:
+        raise typer.BadParameter(
+            "only one of them can come from stdin", param_hint="--html, --text, --variables, --file"
+        )
+    if template and (subject or html or text):
+        raise typer.BadParameter("goes with none of --subject, --html and --text", param_hint="--template")
+    if variables and not template:
+        raise typer.BadParameter("belong to a --template", param_hint="--variables")
+    told = json_object(text_or_file(variables, "--variables"), "--variables") if variables else {}
     if file is not None:
         if to or cc or bcc or reply_to or tag or header or attach or wait:
             raise typer.BadParameter("these belong into the file", param_hint="--to, --cc, --tag ...")
         defaults = {
             "kind": kind,
             "subject": subject,
-            "html": _body(html, "--html"),
-            "text": _body(text, "--text"),
+            "html": text_or_file(html, "--html"),
+            "text": text_or_file(text, "--text"),
+            "template": template,
+            "variables": told,
             "from_address": from_address,
             "priority": priority,
         }
@@ -114,7 +131,10 @@ def send(  # noqa: PLR0913 - an argument for each option
         cc=cc,
         bcc=bcc,
         reply_to=reply_to,
-        inline=InlineContent(subject=subject, html=_body(html, "--html"), text=_body(text, "--text")),
+        inline=None
+        if template
+        else InlineContent(subject=subject, html=text_or_file(html, "--html"), text=text_or_file(text, "--text")),
+        template=_template_content(template, told) if template else None,
         headers=_pairs(header, "--header"),
         attachments=[_attachment(path) for path in attach or ()],
         tags=_pairs(tag, "--tag"),
@@ -147,15 +167,13 @@ def _enum_name(enum: EnumDescriptor, text: str, option: str) -> str:
     return name
 
 
-def _body(value: str, option: str) -> str:
+def _template_content(template: str, told: dict[str, Any]) -> TemplateContent:
+    content = TemplateContent(template_id=template)
     try:
-        if value == "-":
-            return sys.stdin.read()
-        if value.startswith("@"):
-            return Path(value[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"cannot be read: {error}", param_hint=option) from error
-    return value
+        content.variables.update(told)
+    except ValueError as error:  # numbers such as 1e400
+        raise typer.BadParameter(f"holds what cannot travel: {error}", param_hint="--variables") from error
+    return content
 
 
 def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
@@ -172,4 +190,7 @@ def _pairs(values: list[str] | None, option: str) -> dict[str, str]:
 
 def _attachment(path: Path) -> Attachment:
     content_type, _ = mimetypes.guess_type(path.name)
-    return Attachment(filename=path.name, content_type=content_type or "", content=path.read_bytes())
+    try:
+        return Attachment(filename=path.name, content_type=content_type or "", content=read(path))
+    except UnreadableFileError as error:
+        raise typer.BadParameter(str(error), param_hint="--attach") from error

@@ -1,7 +1,6 @@
 """``sred-email send --file``: many emails, safe to run again."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from sred_email_client import (
 from sred_email_client.conversion import to_request
 from sred_email_operator import output
 from sred_email_operator.emails_file import EmailLine, LineError, read_emails
+from sred_email_operator.files import text_of
 
 _AT_ONCE = 200
 """Emails of one call: few enough that the progress bar moves."""
@@ -44,7 +44,7 @@ def send_file(
         typer.Exit: The file is bad (2), or an email was refused (1); the lines stand on stderr.
         typer.BadParameter: The file can't be read.
     """
-    emails, errors = read_emails(_text(path), defaults=defaults, mailing=mailing, folder=_folder(path))
+    emails, errors = read_emails(text_of(path, "--file"), defaults=defaults, mailing=mailing, folder=_folder(path))
     errors += [LineError(each.line, _reason(error)) for each, error in _unwritable(emails)]
     if errors:
         _print_lines("nothing was sent, the file has errors", sorted(errors, key=lambda error: error.line))
@@ -106,14 +106,6 @@ def _progress(total: int) -> Iterator[_Bar]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen) as progress:
         yield _TerminalBar(progress, total)
-
-
-def _text(path: str) -> str:
-    try:
-        text = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        return text.decode("utf-8-sig")  # spreadsheets begin their CSV with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"cannot be read: {error}", param_hint="--file") from error
 
 
 def _folder(path: str) -> Path:
