@@ -12,6 +12,7 @@ from asyncpg.pool import PoolConnectionProxy
 from integration.core.log_builder import LogWorld, accepted, new_email
 
 from sred_email_core.email_send_log.events import EventLog, EventRecord, Position
+from sred_email_core.email_send_log.retention import BEGINNING, RetentionLog
 from sred_email_core.errors import EventsGoneError
 
 
@@ -196,18 +197,23 @@ async def test_a_position_before_what_was_pruned_is_told_so_and_one_after_it_goe
     before = (await events.begin([])).position
     gone, kept, young = [uuid.UUID(i) for i in await world_of_log.accept(3)]
     after = (await events.begin([])).position
-    await world_of_log.pool.execute("DELETE FROM email_send_log WHERE id = ANY ($1::uuid[])", [gone, young])
+    await world_of_log.pool.execute(
+        "UPDATE email_send_log SET status = 'CANCELLED', created_at = now() - interval '3 d',"
+        " ended_at = now() - interval '2 d' WHERE id = ANY ($1::uuid[])",
+        [gone, young],
+    )
     await world_of_log.pool.execute(
         "UPDATE email_events SET at = at - interval '25 h' WHERE email_id = ANY ($1::uuid[])", [gone, kept]
     )
-    await events.prune([gone, kept, young], older_than=timedelta())
+    retention = RetentionLog(world_of_log.pool)
+    assert (await retention.forget_emails(older_than=timedelta(days=1), after=BEGINNING, size=10)).emails == 1
     left = await world_of_log.pool.fetch("SELECT email_id FROM email_events")
     assert {row["email_id"] for row in left} == {kept, young}  # the young one's are not a day old
     for which in (None, [kept]):
         with pytest.raises(EventsGoneError):
             await events.page(before, size=10, email_ids=which)
         assert (await events.page(after, size=10, email_ids=which)).events == []
-    await events.prune([uuid.uuid4()])
+    assert (await retention.forget_emails(older_than=timedelta(days=1), after=BEGINNING, size=10)).emails == 0
     assert (await events.page(after, size=10)).events == []
 
 

@@ -10,8 +10,9 @@ import pytest
 from integration.core.log_builder import LogWorld, accepted, send_of
 
 from sred_email_core.email_send_log.records import Claim, FailureAction
+from sred_email_core.email_send_log.retention import RetentionLog
 from sred_email_core.email_send_log.suppressions import SuppressionLog
-from sred_email_core.email_send_log.webhook_events import WebhookEvent, WebhookLog, Worked
+from sred_email_core.email_send_log.webhook_events import REMEMBERED, WebhookEvent, WebhookLog, Worked
 
 SEVERITY = ("SENT", "DELAYED", "DELIVERED", "DELIVERY_FAILED", "BOUNCED", "COMPLAINED")
 
@@ -281,7 +282,8 @@ async def test_events_are_forgotten_when_they_can_come_no_more(told: Told) -> No
     await told.world.pool.execute(
         "UPDATE email_webhook_events SET worked_at = now() - interval '31 d' WHERE delivery = 'SENT'"
     )
-    await told.log.prune(size=100)
+    kept = RetentionLog(told.world.pool)
+    assert await kept.forget_webhook_events(older_than=REMEMBERED, size=100) == 1
     assert await told.world.count("email_webhook_events") == 1
 
 

@@ -21,6 +21,7 @@ from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import WatchEmailsRequest, WatchEmailsResponse
 from sred_email_core.email_send_log.events import EventLog, Position
 from sred_email_core.email_send_log.records import FailureAction
+from sred_email_core.email_send_log.retention import BEGINNING, RetentionLog
 from sred_email_core.postgres import open_pool
 from sred_email_ingress.event_bell import EventBell
 from sred_email_ingress.watching import MAX_WATCHED, write_token
@@ -235,8 +236,11 @@ async def test_a_token_from_before_what_was_pruned_is_out_of_range(served: Serve
     await watcher.next()
     watcher.call.cancel()
     await log.pool.execute("UPDATE email_events SET at = at - interval '2 d'")
-    gone = [row["id"] for row in await log.pool.fetch("DELETE FROM email_send_log RETURNING id")]
-    await EventLog(log.pool).prune(gone)
+    await log.pool.execute(
+        "UPDATE email_send_log SET created_at = now() - interval '2 d', ended_at = now() - interval '2 d'"
+    )
+    gone = await RetentionLog(log.pool).forget_emails(older_than=timedelta(days=1), after=BEGINNING, size=10)
+    assert gone.emails == 2
     for token in (watcher.token, write_token(Position(1 << 60, 1))):
         assert (await Watcher(served, resume_token=token).end()).code() is grpc.StatusCode.OUT_OF_RANGE
     assert email_id

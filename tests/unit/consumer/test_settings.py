@@ -31,6 +31,7 @@ BAD_VALUES = {
     "SRED_EMAIL_RETRY_HORIZON": ["0", "-1", "nan", "a day", "82800.1", "86400"],
     "SRED_EMAIL_PROBE_INTERVAL": ["0", "-1", "nan", "often"],
     "SRED_EMAIL_MAX_DELIVERIES": ["0", "-1", "1001", "1.5", "ever"],
+    "SRED_EMAIL_RETENTION_DAYS": ["-1", "0.5", "0.99", "36501", "nan", "inf", "for ever"],
     "SRED_EMAIL_REDIRECT_ALL_TO": [
         "nobody",
         "@example.com",
@@ -90,6 +91,7 @@ def test_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.retry_horizon == timedelta(seconds=82800)
     assert settings.probe_interval == timedelta(seconds=15)
     assert settings.max_deliveries == 5
+    assert settings.retention_days == timedelta(days=30)
     assert settings.redirect_all_to is None
     assert settings.drain_timeout == timedelta(seconds=25)
     assert settings.redis_prefix == "sred:email"
@@ -206,3 +208,12 @@ def test_a_key_that_no_header_can_carry_is_mended_or_named(
 )
 def test_values_at_their_limits_are_taken(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     load(monkeypatch, {variable: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [("0", timedelta()), ("1", timedelta(days=1)), ("1.5", timedelta(hours=36))]
+)
+def test_retention_is_in_days_which_may_be_fractions_and_0_is_for_ever(
+    monkeypatch: pytest.MonkeyPatch, value: str, kept: timedelta
+) -> None:
+    assert load(monkeypatch, {"SRED_EMAIL_RETENTION_DAYS": value}).retention_days == kept

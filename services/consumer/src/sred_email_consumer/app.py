@@ -94,7 +94,7 @@ async def run(settings: ConsumerSettings) -> None:
         )
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
         watching = (health, service.loop_lag, parts.watch)
-        await serve([*watching, parts.consumer, parts.promoter, parts.reclaimer, parts.eraser], stop)
+        await serve([*watching, parts.consumer, parts.promoter, parts.reclaimer, parts.eraser, parts.retention], stop)
         try:
             await parts.scripts.leave(name)
         except QueueUnavailableError as e:

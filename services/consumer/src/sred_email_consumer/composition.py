@@ -17,6 +17,7 @@ from sred_email_consumer.loops.eraser import Eraser
 from sred_email_consumer.loops.promoter import RetryPromoter
 from sred_email_consumer.loops.queue_watch import QueueWatch
 from sred_email_consumer.loops.reclaimer import Reclaimer
+from sred_email_consumer.loops.retention import Retention
 from sred_email_consumer.loops.stream_consumer import EmailStreamConsumer
 from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.operations import EmailOperations
@@ -36,7 +37,9 @@ from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.erasure import ErasureLog
 from sred_email_core.email_send_log.events import EventLog
 from sred_email_core.email_send_log.handled_letters import HandledLetterLog
+from sred_email_core.email_send_log.leases import Lease
 from sred_email_core.email_send_log.pauses import PauseLog
+from sred_email_core.email_send_log.retention import RetentionLog
 from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.doorbell import Doorbell
@@ -46,6 +49,9 @@ from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts, Wish
 from sred_email_core.queue.stats import QueueInspector
 from sred_email_core.queue.suppression_copy import SuppressionCopy
+
+_RETENTION_LEASE = timedelta(minutes=3)
+"""After which another replica goes on, where the one that had begun died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class ConsumerParts:
     erasure: RecipientErasure
     audit: AuditLog
     eraser: Eraser
+    retention: Retention
     dispatch: DispatchWatch
     watch: QueueWatch
 
@@ -158,6 +165,13 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         erasure=erasure,
         audit=AuditLog(connections.pool),
         eraser=Eraser(erasure),
+        retention=Retention(
+            RetentionLog(connections.pool),
+            dead_letters,
+            Lease(connections.pool, "retention", span=_RETENTION_LEASE),
+            metrics,
+            kept=settings.retention_days,
+        ),
         dispatch=DispatchWatch(inspector, metrics),
         watch=QueueWatch(inspector, metrics),
     )

@@ -109,6 +109,11 @@ class ConsumerMetrics:
         self.replayed = Counter(
             "sred_email_consumer_emails_replayed", "Emails of dead letters that were sent again.", registry=registry
         )
+        self.emails_left = Counter(
+            "sred_email_consumer_emails_left",
+            "Emails that left the log because they ended longer ago than they are kept.",
+            registry=registry,
+        )
 
 
 class QueueGauges:

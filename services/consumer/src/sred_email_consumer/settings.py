@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_settings import NoDecode
 
 from sred_email_consumer.unsubscribe import parse_unsubscribe
+from sred_email_core.email_send_log.retention import LEAST_KEPT
 from sred_email_core.settings import (
     Listen,
     ListenAddress,
@@ -20,6 +21,7 @@ MAX_HORIZON = timedelta(seconds=82800)
 """An hour less than the provider keeps an Idempotency-Key."""
 
 _MISSING = object()
+_MOST_DAYS = 36_500
 
 
 def _check_key(value: object) -> object:
@@ -34,6 +36,21 @@ def _check_key(value: object) -> object:
 
 def _parse_unsubscribe(value: object) -> object:
     return parse_unsubscribe(value) if isinstance(value, str) else value
+
+
+def _parse_days(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        days = float(str(value))
+    except ValueError as e:
+        raise ValueError("must be a number of days, for example 30 or 1.5; 0: emails never leave") from e
+    if days != 0 and not LEAST_KEPT.days <= days <= _MOST_DAYS:  # also refuses nan
+        raise ValueError(
+            "must be 0 (emails never leave), or from 1 to 36500 days: for a day watchers may come back, and a send be"
+            " repeated"
+        )
+    return timedelta(days=days)
 
 
 Address = Annotated[str, Field(pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", max_length=254)]
@@ -60,6 +77,9 @@ class ConsumerSettings(ServiceSettings):
     probe_interval: PositiveSeconds = timedelta(seconds=15)
     low_share: float = Field(default=0.1, ge=0, le=1, description="of the places sent, over all replicas")
     max_deliveries: int = Field(default=5, ge=1, le=1000, description="owners that died while working on one entry")
+    retention_days: Annotated[timedelta, BeforeValidator(_parse_days)] = Field(
+        default=timedelta(days=30), description="from the end of an email until it leaves the log; 0: never"
+    )
     redirect_all_to: Address | None = Field(default=None, description="staging: every email goes to this address")
     unsubscribe_url: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_parse_unsubscribe)] = Field(
         default=None, description="https:// URL and mailto: address by which people get rid of some kinds"

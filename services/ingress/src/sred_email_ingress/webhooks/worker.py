@@ -16,7 +16,6 @@ from sred_email_ingress.webhooks.metrics import WebhookMetrics
 log = structlog.get_logger(__name__)
 
 _PAGE = 100
-_PRUNE = 1000
 _POLL = timedelta(seconds=2)
 """Between looks for events that another replica stored and did not come to work."""
 _REDIS_PATIENCE_S = 1.0
@@ -94,7 +93,6 @@ class WebhookWorker:
         if not more or now_s >= self._next_look_s:  # when there is always more, the lag is what tells
             self._next_look_s = now_s + _POLL.total_seconds()
             self._metrics.lag.set((await self._log.lag()).total_seconds())
-            await self._log.prune(size=_PRUNE)
         return more
 
     def _count(self, worked: Worked) -> None:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -13,7 +13,6 @@ from sred_email_core.email_send_log.sql import query
 from sred_email_core.errors import EventsGoneError
 
 _NO_SEQUENCE = 0
-_LEAST_AGE = timedelta(hours=24)
 
 
 class Position(NamedTuple):
@@ -159,15 +158,6 @@ class EventLog:
     async def timeline(self, email_id: uuid.UUID) -> list[TimelineRecord]:
         """What happened to an email, the earliest first; empty: there is no such email."""
         return [TimelineRecord(**row) for row in await self._fetch("get_timeline", email_id)]
-
-    async def prune(self, email_ids: Sequence[uuid.UUID], *, older_than: timedelta = _LEAST_AGE) -> None:
-        """Remove events of emails that have left the log; watchers that have not come so far are told so.
-
-        Args:
-            email_ids: Of those that are in the log nothing is removed.
-            older_than: At least a day: so long a watcher may take to come back.
-        """
-        await self._fetch("prune_events", list(email_ids), max(older_than, _LEAST_AGE))
 
     async def _fetch(self, name: str, *args: object) -> "list[asyncpg.Record]":
         return await postgres.run(lambda: self._pool.fetch(query(name), *args))

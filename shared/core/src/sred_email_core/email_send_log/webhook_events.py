@@ -120,10 +120,6 @@ class WebhookLog:
         """How long the event that has been due the longest has waited."""
         return await postgres.run(lambda: self._pool.fetchval(query("lag_of_webhook_events"))) or timedelta()
 
-    async def prune(self, *, size: int) -> None:
-        """Forget events that are known no longer, a bounded number."""
-        await postgres.run(lambda: self._pool.execute(query("prune_webhook_events"), REMEMBERED, size))
-
     async def _work(self, size: int) -> Worked:
         worked = Worked()
         async with self._pool.acquire() as connection, connection.transaction():

@@ -1,5 +1,5 @@
 -- Remove events of emails that the log does not have any more; the place of the mark comes back.
---   $1 email_ids uuid[]   $2 older_than interval (at least a day: so long a watcher may take to come back)
+--   $1 email_ids uuid[]   $2 older_than interval (a day: so long a watcher may take to come back)
 --
 -- The mark moves in the same statement, so that nobody goes on from before what is gone without being told.
 WITH pruned AS (

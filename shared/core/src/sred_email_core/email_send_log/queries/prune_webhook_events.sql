@@ -3,3 +3,4 @@
 DELETE FROM email_webhook_events
 WHERE svix_id IN (SELECT svix_id FROM email_webhook_events
                   WHERE worked_at < now() - $1::interval ORDER BY worked_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING svix_id
