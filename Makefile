@@ -14,7 +14,7 @@ NAMES := client core templates ingress consumer operator local
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	--group pyproject.toml:dev $(PROJECTS) $(NAMES:%=--no-emit-package sred-email-%)
 
-.PHONY: help install up demo test chaos mutations bench check format lint types imports protos lock-check generate lock clean
+.PHONY: help install up demo test chaos mutations bench check format lint types imports protos manifests lock-check generate lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +45,12 @@ chaos: install ## let everything crash for DURATION seconds (SEED=n), and count 
 bench: install ## the table of docs/performance.md, measured (ARGS='drain_batched --runs 3'; ARGS=--quick to see that it works)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
-check: install lint types imports protos lock-check ## formatting, lint, types, import rules, protos, lock
+check: install lint types imports protos manifests lock-check ## formatting, lint, types, import rules, protos, manifests, lock
 
 lint: install
 	@$(BIN)/ruff format --check --quiet . || { echo "make format mends this"; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/hadolint deploy/docker/Dockerfile
 
 types: install
 	@$(BIN)/mypy $(PACKAGES:%=%/src) tests tools
@@ -59,6 +60,9 @@ imports: install
 
 protos: install
 	@$(BIN)/python tools/check_protos.py
+
+manifests: install
+	@$(BIN)/python tools/check_manifests.py
 
 lock-check: install
 	@cp requirements.lock .venv/requirements.lock
@@ -74,8 +78,9 @@ format: install ## format the code and the protos
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/buf format --write
 
-generate: install ## generate the gRPC stubs from protos/
+generate: install ## generate the gRPC stubs from protos/, and the PrometheusRule from the alert rules
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate
+	@$(BIN)/python tools/prometheus_rule.py
 
 lock: install ## write requirements.lock anew from the pyproject files (ARGS=--upgrade for newer versions)
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(LOCK) --output-file requirements.lock $(ARGS)

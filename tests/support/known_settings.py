@@ -1,0 +1,29 @@
+"""Which variables the processes read, from their settings classes: what deployments set is held against it."""
+
+from pydantic_settings import BaseSettings
+
+from sred_email_consumer.settings import ConsumerSettings
+from sred_email_core.settings import PREFIX, MayBeInFile
+from sred_email_ingress.settings import IngressSettings, MigrateSettings
+
+_SETTINGS: dict[str, type[BaseSettings]] = {
+    "ingress": IngressSettings,
+    "consumer": ConsumerSettings,
+    "migrate": MigrateSettings,
+}
+
+
+def variables_of(process: str) -> set[str]:
+    """The variables that one process reads.
+
+    Args:
+        process: ingress, consumer or migrate.
+    """
+    found = set[str]()
+    for name, field in _SETTINGS[process].model_fields.items():
+        alias = field.validation_alias
+        variable = alias if isinstance(alias, str) else f"{PREFIX}{name.upper()}"
+        found.add(variable)
+        if any(isinstance(mark, MayBeInFile) for mark in field.metadata):
+            found.add(f"{variable}_FILE")
+    return found
