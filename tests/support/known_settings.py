@@ -1,5 +1,8 @@
 """Which variables the processes read, from their settings classes: what deployments set is held against it."""
 
+import re
+from pathlib import Path
+
 from pydantic_settings import BaseSettings
 
 from sred_email_consumer.settings import ConsumerSettings
@@ -17,8 +20,10 @@ def variables_of(process: str) -> set[str]:
     """The variables that one process reads.
 
     Args:
-        process: ingress, consumer or migrate.
+        process: ingress, consumer, migrate or console.
     """
+    if process == "console":
+        return _of_the_console()
     found = set[str]()
     for name, field in _SETTINGS[process].model_fields.items():
         alias = field.validation_alias
@@ -27,3 +32,14 @@ def variables_of(process: str) -> set[str]:
         if any(isinstance(mark, MayBeInFile) for mark in field.metadata):
             found.add(f"{variable}_FILE")
     return found
+
+
+def _of_the_console() -> set[str]:
+    """As docs/configuration.md names them."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Console\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)
+    return {
+        "SRED_EMAIL_INGRESS_ADDRESS",
+        "SRED_EMAIL_CONSUMER_ADDRESS",
+        *re.findall(r"SRED_EMAIL_CONSOLE_\w+", section),
+    }

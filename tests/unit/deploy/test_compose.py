@@ -13,7 +13,7 @@ from support.known_settings import variables_of
 
 FOLDER = Path(__file__).resolve().parents[3] / "deploy" / "docker"
 BIN = Path(sys.executable).parent
-PORTS = {"ingress": {50051, 8080}, "consumer": {50052, 8081}}
+PORTS = {"ingress": {50051, 8080}, "consumer": {50052, 8081}, "console": {8082}}
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,10 @@ def services() -> dict[str, Any]:
 
 
 def test_the_whole_system_is_there(services: dict[str, Any]) -> None:
-    assert set(services) >= {"postgres", "redis", "migrate", "ingress", "consumer", "prometheus", "grafana"}
+    assert set(services) >= {"postgres", "redis", "migrate", *PORTS, "prometheus", "grafana"}
 
 
-@pytest.mark.parametrize("process", ["migrate", "ingress", "consumer"])
+@pytest.mark.parametrize("process", ["migrate", *PORTS])
 def test_each_variable_that_is_set_is_one_that_the_process_reads(services: dict[str, Any], process: str) -> None:
     read = variables_of(process) if process != "migrate" else variables_of("migrate") | variables_of("ingress")
     assert set(services[process]["environment"]) - read == set()
@@ -56,7 +56,7 @@ def test_redis_evicts_nothing_and_writes_down_what_it_holds(services: dict[str, 
     assert "--appendonly yes" in command
 
 
-@pytest.mark.parametrize("process", ["migrate", "ingress", "consumer"])
+@pytest.mark.parametrize("process", ["migrate", *PORTS])
 def test_our_processes_write_nowhere_but_in_tmp(services: dict[str, Any], process: str) -> None:
     assert services[process]["read_only"] is True
     assert services[process]["tmpfs"] == ["/tmp"]  # noqa: S108 - where the image may write

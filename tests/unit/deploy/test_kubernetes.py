@@ -14,7 +14,7 @@ from support.known_settings import variables_of
 from support.manifests import FOLDER, Rendered, render
 
 OVERLAYS = sorted(str(f.parent.relative_to(FOLDER)) for f in FOLDER.glob("overlays/*/kustomization.yaml"))
-WORKLOADS = ("ingress", "consumer", "migrate")
+WORKLOADS = ("ingress", "consumer", "migrate", "console")
 SETTINGS: dict[str, type[ServiceSettings]] = {"ingress": IngressSettings, "consumer": ConsumerSettings}
 
 
@@ -22,6 +22,15 @@ SETTINGS: dict[str, type[ServiceSettings]] = {"ingress": IngressSettings, "consu
 def overlay(request: pytest.FixtureRequest) -> Rendered:
     """Each overlay."""
     return render(request.param)
+
+
+def test_the_console_calls_services_that_there_are(overlay: Rendered) -> None:
+    environment = overlay.environment("console")
+    for variable in ("SRED_EMAIL_INGRESS_ADDRESS", "SRED_EMAIL_CONSUMER_ADDRESS"):
+        name, port = environment[variable].split(":")
+        assert [p["port"] for p in overlay.one("Service", name)["spec"]["ports"]] == [int(port)]
+    (port,) = container(overlay, "console")["ports"]
+    assert environment["SRED_EMAIL_CONSOLE_LISTEN"] == f"0.0.0.0:{port['containerPort']}"
 
 
 def container(overlay: Rendered, workload: str) -> dict[str, Any]:
