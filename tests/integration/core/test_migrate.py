@@ -2,17 +2,22 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import asyncpg
 import pytest
 
-from sred_email_core.email_send_log.migrate import SchemaCheck, migrate
-from sred_email_core.email_send_log.sql import migrations
+from sred_email_core.email_send_log.migrate import SchemaIsBusyError, migrate
+from sred_email_core.email_send_log.schema_check import SchemaCheck
+from sred_email_core.email_send_log.sql import Migration, migrations
 from sred_email_core.postgres import open_pool
 from sred_email_local.engines import PostgresServer
 
 NAMES = [name for _, name, _ in migrations()]
+LAST_BEFORE_CARE = 9
+"""The first release comes with these: nothing runs while they are applied."""
 _numbers = itertools.count(1)
 
 
@@ -95,3 +100,78 @@ async def test_a_schema_newer_than_this_version_will_do(empty: str) -> None:
         await pool.execute("INSERT INTO email_schema_migrations (version, name) VALUES (9999, '9999_of_tomorrow')")
         await SchemaCheck(pool)()
     assert await migrate(empty) == []
+
+
+async def test_a_long_transaction_delays_a_migration_and_nobody_else(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for a table holds up everybody behind it: so it gives up, again and again, until the table is free."""
+    await _migrate_up_to(10, empty, monkeypatch)
+    told: list[str] = []
+    async with open_pool(empty, max_size=3) as pool, pool.acquire() as long:
+        transaction = long.transaction()
+        await transaction.start()
+        await long.fetch("SELECT * FROM email_dead_letters")
+        migrating = asyncio.create_task(migrate(empty, say=told.append))
+        while not told:
+            started = asyncio.get_running_loop().time()
+            await pool.fetch("SELECT * FROM email_dead_letters")
+            assert asyncio.get_running_loop().time() - started < 5
+        await transaction.rollback()
+        assert await migrating == NAMES[10:]
+    assert "0011_retention" in told[0]
+
+
+async def test_a_migration_that_never_gets_its_table_says_so(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _migrate_up_to(10, empty, monkeypatch)
+    async with open_pool(empty, max_size=1) as pool, pool.acquire() as long, long.transaction():
+        await long.fetch("SELECT * FROM email_dead_letters")
+        with pytest.raises(SchemaIsBusyError, match="0011_retention: a table is locked by a long transaction"):
+            await migrate(empty, patience=timedelta())
+    assert await migrate(empty) == NAMES[10:]
+
+
+async def test_an_index_is_built_while_others_write_and_again_where_that_was_broken_off(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _migrate_up_to(11, empty, monkeypatch)
+    async with open_pool(empty, max_size=2) as pool:
+        await pool.execute("CREATE INDEX email_dead_letters_handled ON email_dead_letters (failed_at)")
+        await pool.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'email_dead_letters_handled'::regclass"
+        )
+        async with pool.acquire() as writer, writer.transaction():
+            await writer.execute("LOCK TABLE email_leases IN ROW EXCLUSIVE MODE")  # another table: no matter
+            assert await migrate(empty) == NAMES[11:]
+        definition = await pool.fetchval("SELECT pg_get_indexdef('email_dead_letters_handled'::regclass)")
+        assert "(resolved_at)" in definition
+
+
+async def test_pods_that_build_an_index_at_once_wait_for_each_other_and_not_in_a_circle(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _migrate_up_to(11, empty, monkeypatch)
+    applied = await asyncio.gather(*(migrate(empty) for _ in range(4)))
+    assert sorted(name for names in applied for name in names) == sorted(NAMES[11:])
+
+
+@pytest.mark.parametrize("migration", [m for m in migrations() if m.version > LAST_BEFORE_CARE], ids=lambda m: m.name)
+def test_no_migration_locks_a_table_for_long(migration: Migration) -> None:
+    """Tables may be large, and the version before still works on them: CONTRIBUTING.md says how it is done instead."""
+    for statement in migration.statements:
+        words = " ".join(statement.upper().split())
+        made = set(re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", migration.text))
+        table = re.search(r"\bON (\w+)", statement)
+        if words.startswith(("CREATE INDEX", "CREATE UNIQUE INDEX")) and (table is None or table[1] not in made):
+            assert "CONCURRENTLY" in words
+        assert not re.search(
+            r"\b(DROP COLUMN|RENAME|DROP TABLE|ALTER COLUMN \w+ (SET DATA )?TYPE|SET NOT NULL)\b", words
+        )
+        assert not re.search(r"ADD CONSTRAINT(?!.*NOT VALID)", words)
+        assert migration.concurrently == ("CONCURRENTLY" in words)
+
+
+async def _migrate_up_to(version: int, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sred_email_core.email_send_log.migrate.migrations", lambda: migrations()[:version])
+        await migrate(dsn)

@@ -16,7 +16,7 @@ from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.operations_api import EmailOperationsServicer
 from sred_email_consumer.resend import ApiKey, open_resend
 from sred_email_consumer.settings import ConsumerSettings
-from sred_email_core.email_send_log.migrate import SchemaCheck
+from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
@@ -24,6 +24,7 @@ from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import serve, stop_on_signals
 from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
+from sred_email_core.postgres_connection import refuse_old_server
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.redis_connection import EvictionCheck, open_redis
@@ -49,6 +50,7 @@ async def run(settings: ConsumerSettings) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
         redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=5)))
+        await refuse_old_server(pool)
         eviction = EvictionCheck(redis)
         await eviction.refuse_to_start()
         resend = await stack.enter_async_context(

@@ -7,7 +7,7 @@ import sys
 import asyncpg
 import structlog
 
-from sred_email_core.email_send_log.migrate import migrate
+from sred_email_core.email_send_log.migrate import SchemaIsBusyError, migrate
 from sred_email_core.lifecycle import run_to_the_end
 from sred_email_core.logs import configure_logs
 from sred_email_core.settings import load_settings
@@ -58,12 +58,16 @@ def _serve() -> int:
 def _migrate() -> int:
     settings = load_settings(MigrateSettings)
     try:
-        applied = asyncio.run(migrate(settings.postgres_dsn))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
+        applied = asyncio.run(migrate(settings.postgres_dsn, say=_say))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SchemaIsBusyError) as e:
         print(f"migrate: {e or type(e).__name__}", file=sys.stderr)  # noqa: T201 - a command's answer
         return 1
     print("\n".join(f"applied {name}" for name in applied) or "the schema is the newest")  # noqa: T201 - the same
     return 0
+
+
+def _say(what: str) -> None:
+    print(f"migrate: {what}", file=sys.stderr)  # noqa: T201 - the same
 
 
 if __name__ == "__main__":

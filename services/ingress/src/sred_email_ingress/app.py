@@ -10,13 +10,14 @@ from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
 from sred.email.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
-from sred_email_core.email_send_log.migrate import SchemaCheck
+from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import Loop, StopEvent, serve_and_drain, stop_on_signals
 from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
+from sred_email_core.postgres_connection import refuse_old_server
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.redis_connection import EvictionCheck, open_redis
@@ -51,6 +52,7 @@ async def run(settings: IngressSettings) -> None:
         redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=2)))
         keys = QueueKeys(settings.redis_prefix)
         runner = ScriptRunner(redis, keys)
+        await refuse_old_server(pool)
         eviction = EvictionCheck(redis)
         await eviction.refuse_to_start()
         parts = compose(settings, Connections(pool, redis, runner), metrics)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from sred_email_core.errors import LogUnavailableError, UnstorableError
+from sred_email_core.postgres_connection import Connector, leave_read_only
 
 T = TypeVar("T")
 
@@ -17,8 +18,8 @@ read-only standby, prepared statement, password, database, schema, resources, st
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
-_NOT_NOW_STATES = frozenset({"42P01", "42501"})
-"""A table that a migration will bring, a privilege that is missing: the same."""
+_NOT_NOW_STATES = frozenset({"42P01", "42501", "42P05"})
+"""A table that a migration will bring, a privilege that is missing, a statement prepared by somebody else: the same."""
 _CONFLICT_CLASS = "40"
 """Deadlock or serialization failure: the same statement, run again, settles it."""
 _CUT = "the handler is closed"
@@ -43,22 +44,15 @@ async def open_pool(
         max_size=max_size,
         timeout=5,
         command_timeout=command_timeout.total_seconds(),
-        reset=_keep,
-        # Acceptance means durable, whatever the server's default says. JIT costs more than our statements.
-        server_settings={"synchronous_commit": "on", "jit": "off", "application_name": "sred-email", "timezone": "UTC"},
+        connect=Connector(),
+        # Nothing here changes a session, so what is given back stays as it is: a round trip less for each statement.
+        reset=leave_read_only,
     )
     async with pool:
         try:
             yield pool
         finally:
             pool.terminate()  # whatever was to be finished is finished by now; a dead server must not hold us up
-
-
-async def _keep(connection: object) -> None:
-    """Leave a connection that is given back as it is: a round trip less for each statement.
-
-    Nothing here changes its session.
-    """
 
 
 def is_unavailable(error: BaseException) -> bool:

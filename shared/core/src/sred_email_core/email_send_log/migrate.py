@@ -1,75 +1,111 @@
-"""Bring a database to the newest schema.
+"""Bring a database to the newest schema, while services of the version before and of this one work on it.
 
 Plain SQL files under an advisory lock: the schema is small, needs what only PostgreSQL's own SQL says, and a migration
 tool would bring a second database driver into the image.
 """
 
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 
-from sred_email_core.email_send_log.sql import migrations
+from sred_email_core.email_send_log.sql import Migration, migrations
+from sred_email_core.postgres_connection import connect_alone
 
 _LOCK = 7_275_083_917_205_581_921
 """Key of the advisory lock; any number that nobody else in this database uses."""
+_LOCK_WAIT = "1s"
+"""Of a migration for a table: while it waits, everybody who comes after it waits too."""
+_PAUSE_S = 0.5
+_PATIENCE = timedelta(minutes=10)
 
 
-async def migrate(dsn: str) -> list[str]:
-    """Apply the migrations that are missing, each in a transaction of its own; safe from several processes at once.
+class SchemaIsBusyError(Exception):
+    """A table could not be locked in time; the migrations before stay, and it may be run again."""
+
+
+async def migrate(
+    dsn: str, *, patience: timedelta = _PATIENCE, say: Callable[[str], object] = lambda _: None
+) -> list[str]:
+    """Apply the migrations that are missing, each on its own; safe from several processes at once, and under load.
+
+    A migration that has to wait for a table gives up after a second, so that it never holds up traffic behind a long
+    transaction, and is tried again.
 
     Args:
         dsn: Connection URI of the database.
+        patience: How long it is tried.
+        say: Told, in words, what is waited for.
 
     Returns:
         Names of the migrations that this call applied; empty: the schema was new already.
 
     Raises:
         asyncpg.PostgresError: A migration failed and was rolled back; those before it stay.
+        SchemaIsBusyError: It had no success within the patience.
+        ServerTooOldError: The server's version will not do.
     """
-    connection = await asyncpg.connect(dsn, timeout=10)
+    connection = await connect_alone(dsn)
     applied = []
     try:
-        for version, name, text in migrations():
-            async with connection.transaction():
-                # Transaction-level, so that it also holds through a pooler in transaction mode.
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                await connection.execute(
-                    "CREATE TABLE IF NOT EXISTS email_schema_migrations"
-                    " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-                )
-                if await connection.fetchval("SELECT 1 FROM email_schema_migrations WHERE version = $1", version):
-                    continue
-                await connection.execute(text)
-                await connection.execute(
-                    "INSERT INTO email_schema_migrations (version, name) VALUES ($1, $2)", version, name
-                )
-                applied.append(name)
+        for migration in migrations():
+            deadline_s = time.monotonic() + patience.total_seconds()
+            while True:
+                try:
+                    done = await _apply(connection, dsn, migration)
+                except asyncpg.LockNotAvailableError as e:
+                    if time.monotonic() > deadline_s:
+                        raise SchemaIsBusyError(
+                            f"{migration.name}: a table is locked by a long transaction (pg_stat_activity shows which):"
+                            " run this again when it has ended"
+                        ) from e
+                    say(f"{migration.name} waits for a table that a transaction holds")
+                    done = None
+                if done is not None:
+                    break
+                await asyncio.sleep(_PAUSE_S)
+            if done:
+                applied.append(migration.name)
     finally:
         await connection.close()
     return applied
 
 
-class SchemaCheck:
-    """A health check: PostgreSQL answers and has every migration that this version needs."""
+async def _apply(connection: "asyncpg.Connection[Any]", dsn: str, migration: Migration) -> bool | None:
+    """Apply a migration; whether it was missing. None: another process migrates just now."""
+    async with connection.transaction():
+        # Asked for and not waited for: who waits has a snapshot, and an index that is built concurrently waits for its
+        # end in turn. Of the transaction, so that it also holds through a pooler in transaction mode.
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+            return None
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS email_schema_migrations"
+            " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        if await connection.fetchval("SELECT 1 FROM email_schema_migrations WHERE version = $1", migration.version):
+            return False
+        if migration.concurrently:
+            # Also lets go of what was read above: an open portal has a snapshot, for whose end the index would wait.
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            await _run_beside(dsn, migration)
+        else:
+            await connection.execute(migration.text)
+        await connection.execute(
+            "INSERT INTO email_schema_migrations (version, name) VALUES ($1, $2)", migration.version, migration.name
+        )
+        return True
 
-    def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
-        self._pool = pool
-        self._complete = False
 
-    async def __call__(self) -> None:
-        """Return if so.
-
-        Raises:
-            RuntimeError: Migrations are missing.
-            Exception: The driver's, when PostgreSQL does not answer.
-        """
-        if self._complete:
-            await self._pool.execute("SELECT 1")
-            return
-        have: set[int] = set()
-        if await self._pool.fetchval("SELECT to_regclass('email_schema_migrations')") is not None:
-            have = {row["version"] for row in await self._pool.fetch("SELECT version FROM email_schema_migrations")}
-        missing = [name for version, name, _ in migrations() if version not in have]
-        if missing:
-            raise RuntimeError(f"the schema lacks {', '.join(missing)}: run sred-email-ingress migrate")
-        self._complete = True
+async def _run_beside(dsn: str, migration: Migration) -> None:
+    """Run statements that can't be in a transaction, one after the other; another connection holds the lock."""
+    beside = await connect_alone(dsn)
+    try:
+        for statement in migration.statements:
+            await beside.execute(statement, timeout=None)
+    finally:
+        await beside.close()

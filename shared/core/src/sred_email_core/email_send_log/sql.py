@@ -2,7 +2,9 @@
 
 import importlib.resources
 from functools import cache
+from typing import NamedTuple
 
+_CONCURRENTLY = "-- concurrently"
 _FOLDER = importlib.resources.files("sred_email_core.email_send_log")
 
 
@@ -12,11 +14,30 @@ def query(name: str) -> str:
     return (_FOLDER / "queries" / f"{name}.sql").read_text()
 
 
+class Migration(NamedTuple):
+    """A file of ``migrations/``."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def concurrently(self) -> bool:
+        """Whether its statements run outside a transaction, so that nobody waits for them."""
+        return _CONCURRENTLY in self.text.splitlines()
+
+    @property
+    def statements(self) -> list[str]:
+        """What it says, one by one, without its comments."""
+        lines = (line for line in self.text.splitlines() if not line.startswith("--"))
+        return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]
+
+
 @cache
-def migrations() -> list[tuple[int, str, str]]:
-    """Version, name and text of each file in ``migrations/``, in order."""
+def migrations() -> list[Migration]:
+    """Each file in ``migrations/``, in order."""
     found = [
-        (int(file.name.split("_", 1)[0]), file.name.removesuffix(".sql"), file.read_text())
+        Migration(int(file.name.split("_", 1)[0]), file.name.removesuffix(".sql"), file.read_text())
         for file in (_FOLDER / "migrations").iterdir()
         if file.name.endswith(".sql")
     ]

@@ -3,11 +3,6 @@
 -- When an open letter lost what it held, its email's content included; NULL: it has it. The letter itself stays.
 ALTER TABLE email_dead_letters ADD COLUMN content_left_at timestamptz;
 
--- Handled letters of entries that were no emails: the others leave with their emails. No index is needed for emails: they
--- are looked through in the order of email_send_log_created, so that neither acceptance nor the record of an end pays for it.
-CREATE INDEX email_dead_letters_handled ON email_dead_letters (resolved_at)
-    WHERE email_id IS NULL AND resolved_at IS NOT NULL;
-
 -- Events leave with their emails, a steady few at a time: vacuum follows after 2 % of them and not after a fifth.
 ALTER TABLE email_events SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000,
                               autovacuum_analyze_scale_factor = 0.05);
