@@ -16,6 +16,7 @@ from sred.email.v1 import dispatch_service_pb2_grpc
 from sred.email.v1.dispatch_service_pb2 import GetEmailRequest, GetEmailResponse
 from sred_email_core.call_guard import CallGuard
 from sred_email_core.grpc_server import SERVER_OPTIONS
+from sred_email_core.guarded_server import GuardedServer
 from sred_email_core.lifecycle import StopEvent
 
 
@@ -38,7 +39,7 @@ async def serving(servicer: Slow, guard: CallGuard) -> AsyncIterator[Any]:
     """A server, and a call to it."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
     dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(
-        servicer, cast("grpc.aio.Server", guard.guarded(server))
+        servicer, cast("grpc.aio.Server", GuardedServer(server, guard))
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

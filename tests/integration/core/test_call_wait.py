@@ -12,6 +12,7 @@ from sred.email.v1.dispatch_service_pb2 import GetEmailRequest, GetEmailResponse
 from sred_email_core.call_guard import CallGuard
 from sred_email_core.call_wait import CallWait
 from sred_email_core.grpc_server import SERVER_OPTIONS
+from sred_email_core.guarded_server import GuardedServer
 
 _WORK_S = 0.004
 
@@ -50,7 +51,7 @@ class Backends:
 async def test_at_more_than_can_be_done_what_is_accepted_is_answered_soon_and_the_rest_is_refused() -> None:
     wait = CallWait()
     server = grpc.aio.server(handlers=[wait], options=SERVER_OPTIONS)
-    guarded = CallGuard(most_calls=2000, wait=wait).guarded(server)
+    guarded = GuardedServer(server, CallGuard(most_calls=2000, wait=wait))
     dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(Busy(), cast("grpc.aio.Server", guarded))
     port = server.add_insecure_port("127.0.0.1:0")
 

@@ -16,6 +16,7 @@ from sred.email.v1 import dispatch_service_pb2_grpc
 from sred_email_core.call_guard import CallGuard
 from sred_email_core.email_send_log.events import EventLog, EventPage, Position
 from sred_email_core.grpc_server import SERVER_OPTIONS
+from sred_email_core.guarded_server import GuardedServer
 from sred_email_core.lifecycle import StopEvent
 from sred_email_ingress.api import EmailDispatchServicer
 from sred_email_ingress.watching import EmailWatch
@@ -71,7 +72,7 @@ async def serving(pool: "asyncpg.Pool[Any]", redis: Redis) -> AsyncIterator[Serv
     guard = CallGuard(stop, most_calls=2000)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(
-        EmailDispatchServicer(parts), cast("grpc.aio.Server", guard.guarded(server))
+        EmailDispatchServicer(parts), cast("grpc.aio.Server", GuardedServer(server, guard))
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -16,7 +16,10 @@ from sred_email_core.metrics import CallMetrics, LoopLag
 
 
 class Context:
-    """Ends a call as grpc.aio does."""
+    """Brings a request, and ends a call as grpc.aio does."""
+
+    async def read(self) -> pb.GetEmailRequest:
+        return pb.GetEmailRequest()
 
     async def abort_with_status(self, _: object) -> None:
         raise grpc.aio.AbortError
@@ -55,7 +58,7 @@ async def test_a_call_is_counted_under_the_status_that_it_ended_with(behaviour: 
     handler = guard.wrap("/sred.email.v1.Service/GetEmail", grpc.unary_unary_rpc_method_handler(behaviour))
     raised = (grpc.aio.AbortError, EmailNotFoundError, ZeroDivisionError, NotImplementedError, asyncio.CancelledError)
     with contextlib.suppress(*raised):
-        await handler.unary_unary(pb.GetEmailRequest(), Context())
+        await handler.stream_unary(None, Context())
     labels = {"method": "GetEmail", "code": code}
     assert registry.get_sample_value("sred_email_call_seconds_count", labels) == 1
     assert registry.get_sample_value("sred_email_calls_in_progress") == 0

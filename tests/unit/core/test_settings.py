@@ -3,11 +3,13 @@
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sred_email_core.settings import Listen, ListenAddress, ServiceSettings, load_settings
+from support.access_files import Certificates, token_line
 
 GOOD = {
     "SRED_EMAIL_POSTGRES_DSN": "postgresql://user:pass@localhost:5432/email",
@@ -137,23 +139,60 @@ def test_several_mistakes_are_named_at_once(
     assert variables(refused(monkeypatch, capsys, env)) == sorted(env)
 
 
-def test_a_lock_that_is_not_there_yet_is_never_left_open(
+def test_tokens_without_a_file_end_the_start_and_the_remedy_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    env = {
-        "SRED_EMAIL_AUTH": "tokens",
-        "SRED_EMAIL_TLS_CERT_FILE": "cert.pem",
-        "SRED_EMAIL_TLS_KEY_FILE": "key.pem",
-        "SRED_EMAIL_TLS_CLIENT_CA_FILE": "ca.pem",
-    }
-    assert variables(refused(monkeypatch, capsys, env)) == sorted(env)
+    for said in (None, "tokens"):
+        (line,) = refused(monkeypatch, capsys, {"SRED_EMAIL_AUTH": said})
+        assert line.startswith("SRED_EMAIL_TOKENS_FILE: is required while SRED_EMAIL_AUTH is tokens")
+        assert "sred-email token new" in line
+        monkeypatch.delenv("SRED_EMAIL_AUTH", raising=False)
+
+
+def test_a_bad_tokens_file_ends_the_start_with_its_line_and_without_its_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(token_line("shop", "send", "x") + "shop hunter2\n")
+    (line,) = refused(monkeypatch, capsys, {"SRED_EMAIL_AUTH": "tokens", "SRED_EMAIL_TOKENS_FILE": str(file)})
+    assert line.startswith("SRED_EMAIL_TOKENS_FILE: line 2: must be a name")
+    assert "hunter2" not in line
+    file.unlink()
+    (line,) = refused(monkeypatch, capsys, {"SRED_EMAIL_AUTH": "tokens", "SRED_EMAIL_TOKENS_FILE": str(file)})
+    assert line == "SRED_EMAIL_TOKENS_FILE: the file can't be read (No such file or directory)"
+
+
+def test_off_asks_for_no_tokens_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, {"SRED_EMAIL_TOKENS_FILE": "/nowhere"}).auth == "off"
+
+
+def test_certificates_that_cannot_be_used_end_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path)
+    certificate, key = map(str, certificates.issue("server"))
+    _, other = map(str, certificates.issue("other"))
+    names = [f"SRED_EMAIL_TLS_{name}_FILE" for name in ("CERT", "KEY", "CLIENT_CA")]
+
+    def said(*files: str | None) -> list[str]:
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+        return refused(monkeypatch, capsys, dict(zip(names, files, strict=True)))
+
+    assert load(monkeypatch, dict(zip(names, (certificate, key, str(certificates.ca)), strict=True))).tls_key_file
+    assert variables(said(certificate, None, None)) == names[1:2]
+    assert variables(said(None, key, None)) == names[1:2]
+    assert variables(said(None, None, str(certificates.ca))) == names[2:]
+    assert said(certificate, other, None) == [f"{names[1]}: certificate and key do not belong together"]
+    assert said(key, key, key) == [f"{name}: holds no certificate in PEM" for name in (names[0], names[2])]
+    assert variables(said("/nowhere", "/nowhere", "/nowhere")) == sorted(names)
 
 
 def test_mistakes_between_variables_are_named_together_with_mistakes_in_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    env = {"SRED_EMAIL_AUTH": None, "SRED_EMAIL_POSTGRES_DSN": None, "SRED_EMAIL_TLS_KEY_FILE": "key.pem"}
-    assert variables(refused(monkeypatch, capsys, env)) == sorted(env)
+    env = {"SRED_EMAIL_TOKENS_FILE": "", "SRED_EMAIL_POSTGRES_DSN": None, "SRED_EMAIL_TLS_KEY_FILE": "key.pem"}
+    assert variables(refused(monkeypatch, capsys, {"SRED_EMAIL_AUTH": None, **env})) == sorted(env)
 
 
 def test_no_value_is_printed_because_it_may_be_a_secret(

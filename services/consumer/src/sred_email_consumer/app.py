@@ -15,7 +15,9 @@ from sred_email_consumer.composition import Connections, compose
 from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.operations_api import EmailOperationsServicer
 from sred_email_consumer.resend import ApiKey, open_resend
+from sred_email_consumer.scopes import SCOPES
 from sred_email_consumer.settings import ConsumerSettings
+from sred_email_core.access.access import Access
 from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.grpc_server import running_grpc_server
@@ -46,6 +48,7 @@ async def run(settings: ConsumerSettings) -> None:
     registry = CollectorRegistry()
     structlog.contextvars.bind_contextvars(consumer=name)  # whatever happens to an email, its line says where
     metrics, service = ConsumerMetrics(registry), ServiceMetrics(registry)
+    access = Access(settings, registry)
     keys = QueueKeys(settings.redis_prefix)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
@@ -92,10 +95,12 @@ async def run(settings: ConsumerSettings) -> None:
                 health=servicer,
                 grace=timedelta(seconds=1),
                 calls=service.calls,
+                access=access,
+                scopes=SCOPES,
             )
         )
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
-        watching = (health, service.loop_lag, parts.watch)
+        watching = (health, access, service.loop_lag, parts.watch)
         await serve([*watching, parts.consumer, parts.promoter, parts.reclaimer, parts.eraser, parts.retention], stop)
         try:
             await parts.scripts.leave(name)

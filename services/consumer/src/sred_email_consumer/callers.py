@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 
+from sred_email_core.access.caller import caller_name
 from sred_email_core.email_send_log.audit import ANONYMOUS, Deed
 
 OPERATOR_KEY = "sred-email-operator-bin"
@@ -12,7 +13,7 @@ _LONGEST_NAME = 100
 
 
 def deed_of(context: "grpc.aio.ServicerContext[Any, Any]", action: str, target: str = "", detail: str = "") -> Deed:
-    """What the audit says of a call: who makes it is anonymous where nobody has to say.
+    """What the audit says of a call: the name of the token that it came with; anonymous where nobody has to show one.
 
     Args:
         context: Of the call.
@@ -20,8 +21,9 @@ def deed_of(context: "grpc.aio.ServicerContext[Any, Any]", action: str, target: 
         target: To what; of a person only the digest.
         detail: More about it, without personal data.
     """
-    operator = _operator_of(context)
-    actor = f"{ANONYMOUS} as {operator}" if operator else ANONYMOUS
+    actor, operator = caller_name() or ANONYMOUS, _operator_of(context)
+    if operator:
+        actor = f"{actor} as {operator}"
     return Deed(action, target, detail, actor=actor, peer=context.peer() or "")
 
 

@@ -10,6 +10,7 @@ from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
 from sred.email.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
+from sred_email_core.access.access import Access
 from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
@@ -25,6 +26,7 @@ from sred_email_ingress.api import EmailDispatchServicer
 from sred_email_ingress.composition import Connections, IngressParts, compose
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.recovery.composition import build_reconciler
+from sred_email_ingress.scopes import SCOPES
 from sred_email_ingress.settings import IngressSettings
 from sred_email_ingress.webhooks.composition import Webhooks, build_webhooks
 from sred_email_ingress.webhooks.receiver import MAX_BODY_BYTES
@@ -41,12 +43,13 @@ async def run(settings: IngressSettings) -> None:
     """Serve until SIGTERM or SIGINT; calls in progress finish first, unless that takes longer than the drain timeout.
 
     Raises:
-        OSError: An address can't be listened on.
+        OSError: An address can't be listened on, or a file can't be read any more.
         SystemExit: Redis evicts.
     """
     stop = stop_on_signals()
     registry = CollectorRegistry()
     metrics, service = IngressMetrics(registry), ServiceMetrics(registry)
+    access = Access(settings, registry)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=_CONNECTIONS))
         redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=2)))
@@ -95,11 +98,14 @@ async def run(settings: IngressSettings) -> None:
                 grace=settings.drain_timeout,
                 stop=stop,
                 calls=service.calls,
+                access=access,
+                scopes=SCOPES,
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
         loops: list[Loop] = [
             health,
+            access,
             service.loop_lag,
             parts.backpressure,
             reconciler,

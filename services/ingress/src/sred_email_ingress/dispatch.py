@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.stream_message_pb2 import EmailContent
+from sred_email_core.access.caller import caller_name
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.records import SCHEDULED_IN_REDIS, EmailRecord, HeldKey, NewEmail, WrittenEmail
 from sred_email_core.errors import (
@@ -242,6 +243,7 @@ class RedisStreamEmailDispatchService:
                 expire_at=expire_at,
                 lifetime=self._expiry.lifetime(kind),
                 send_at=send_at,
+                caller=caller_name(),
             ),
             content=content,
             lane=lane,
@@ -273,8 +275,9 @@ class RedisStreamEmailDispatchService:
                 objections[offer.email.id] = objection
         try:
             written = await self._write([offer.email for offer in first.values()])
-            if written:  # one line a group: which email has which key, the log table says
-                log.info("emails_accepted", email_ids=[str(email_id) for email_id in written])
+            if written:  # one line a group: which email has which key and whose it is, the log table says
+                callers = sorted({o.email.caller for o in first.values() if o.email.caller and o.email.id in written})
+                log.info("emails_accepted", email_ids=[str(email_id) for email_id in written], callers=callers or None)
         except UnstorableError as e:
             if len(offers) == 1:
                 log.error("email_unstorable", reason=str(e))  # noqa: TRY400 - a traceback would quote the row

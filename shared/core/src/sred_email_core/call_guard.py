@@ -3,25 +3,26 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
+from sred_email_core.access.caller import current_grant
+from sred_email_core.call_requests import PATIENCE, only_request, parser_of, readable
 from sred_email_core.call_wait import CallWait
 from sred_email_core.error_status import status_of
 from sred_email_core.errors import (
     EmailDispatchError,
-    FieldViolation,
-    InvalidRequestError,
     OverloadedError,
     StoppingServerError,
+    UnauthenticatedError,
 )
 from sred_email_core.lifecycle import StopEvent, wait_for
 from sred_email_core.metrics import CallMetrics
@@ -32,10 +33,6 @@ _LAST_ANSWERS_S = 0.1
 _STALLED = timedelta(seconds=1)
 """At the stop, for callers of streams to take what is on its way to them: who does not read must not hold it up."""
 _END: Any = object()
-
-
-class _Unparseable:
-    """Stands for a request that could not be read."""
 
 
 class CallGuard:
@@ -53,6 +50,7 @@ class CallGuard:
         most_calls: int,
         wait: CallWait | None = None,
         calls: CallMetrics | None = None,
+        patience: timedelta = PATIENCE,
     ) -> None:
         """Prepare.
 
@@ -61,13 +59,16 @@ class CallGuard:
             most_calls: In progress at once; more are refused.
             wait: Of calls that are not seen yet; while it is too long new ones are refused. None: it is not known.
             calls: Where to count; None: nowhere.
+            patience: With a request that is on its way.
         """
         self._wait = wait
         self._calls = calls or CallMetrics(CollectorRegistry())
         self._stop = stop or StopEvent()
         self._most_calls = most_calls
         self._in_progress = 0
-        self._calls.in_progress.set_function(lambda: self._in_progress)
+        self._reading = 0
+        self._patience = patience
+        self._calls.in_progress.set_function(lambda: self.under_way)
         self._telling = 0
         self._draining = False
         self._refusal: Any = grpc.stream_unary_rpc_method_handler(self._refuse)
@@ -75,10 +76,6 @@ class CallGuard:
         self._idle.set()
         self._silent = asyncio.Event()
         self._silent.set()
-
-    def guarded(self, server: grpc.aio.Server) -> "GuardedServer":
-        """The server, as services are to be registered with it."""
-        return GuardedServer(server, self)
 
     async def drain(self, grace: timedelta) -> None:
         """Refuse new calls, and wait until none is in progress; at most ``grace``, since the stop if there was one.
@@ -93,20 +90,20 @@ class CallGuard:
 
     def wrap(self, method: str, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
         """The handler of one RPC, guarded."""
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary), _parser(handler), handler.response_serializer
+        if handler.unary_unary is not None:  # as a stream of one, so that it is seen before its request is there
+            return grpc.stream_unary_rpc_method_handler(
+                self._unary(method, handler.unary_unary), parser_of(handler), handler.response_serializer
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(method, handler.stream_stream, self._requests),
-                _parser(handler),
+                parser_of(handler),
                 handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, self._ending_at_stop(handler.unary_stream), _readable, telling=True),
-                _parser(handler),
+                self._stream(method, self._ending_at_stop(handler.unary_stream), readable, telling=True),
+                parser_of(handler),
                 handler.response_serializer,
             )
         return handler
@@ -115,12 +112,16 @@ class CallGuard:
         name, seconds = method.rpartition("/")[2], self._calls.seconds
         answered = seconds.labels(name, grpc.StatusCode.OK.name)
 
-        async def call(request: Message | _Unparseable, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
-            self._begin()
-            began_s, ended = time.perf_counter(), None
+        async def call(_: object, context: Any) -> Message | None:  # noqa: ANN401 - any RPC's
+            began_s, ended, reading = time.perf_counter(), None, True
+            self._reading += 1
             try:
                 self._check()
-                response = await behaviour(_readable(request, method), context)
+                request = await only_request(context, method, self._patience)
+                began_s = time.perf_counter()
+                reading = self._begin_working()
+                self._check()
+                response = await behaviour(request, context)
                 ended = answered
             except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
                 ended = seconds.labels(name, _code_of(e))
@@ -129,7 +130,10 @@ class CallGuard:
                 return response
             finally:
                 (ended or seconds.labels(name, grpc.StatusCode.CANCELLED.name)).observe(time.perf_counter() - began_s)
-                self._end()
+                if reading:
+                    self._reading -= 1
+                else:
+                    self._end()
             return None
 
         return call
@@ -160,7 +164,7 @@ class CallGuard:
     async def _requests(self, requests: AsyncIterator[Any], method: str) -> AsyncIterator[Message]:
         async with aclosing(self._until_stop(requests)) as until_stop:
             async for request in until_stop:
-                yield _readable(request, method)
+                yield readable(request, method)
 
     def _ending_at_stop(
         self, behaviour: Callable[[Any, Any], AsyncGenerator[Message]]
@@ -173,17 +177,25 @@ class CallGuard:
         return answers
 
     async def _until_stop(self, items: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-        """What a stream brings, in either direction, until the process is asked to stop.
+        """What a stream brings, in either direction, until the process is asked to stop, or the token is taken back.
 
         Raises:
             StoppingServerError: It was.
+            UnauthenticatedError: It was taken back.
         """
-        stopped = asyncio.ensure_future(self._stop.wait())
+        grant = current_grant()
+        ends = [asyncio.ensure_future(self._stop.wait())]
+        if grant is not None:
+            ends.append(asyncio.ensure_future(grant.revoked.wait()))
         following: asyncio.Future[Any] | None = None
         try:
             while True:
                 following = asyncio.ensure_future(anext(items, _END))
-                await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({following, *ends}, return_when=asyncio.FIRST_COMPLETED)
+                if grant is not None and grant.revoked.is_set():
+                    raise UnauthenticatedError(
+                        f"the token of {grant.caller} was taken back or changed", "TOKEN_UNKNOWN"
+                    )
                 if not following.done():
                     raise StoppingServerError("this server is stopping: go on with the stream on another")
                 item = following.result()
@@ -191,14 +203,20 @@ class CallGuard:
                     return
                 yield item
         finally:
-            stopped.cancel()
+            for end in ends:
+                end.cancel()
             if following is not None and following.cancel():
                 await asyncio.wait([following])  # it may hold what is to be closed next
 
     def choose(self, handler: Any) -> Any:  # noqa: ANN401 - a handler of any RPC
         """The handler, or one that refuses, if it would refuse anyhow: without having read the request."""
-        full = self._in_progress >= self._most_calls or (self._wait is not None and self._wait.is_long)
+        full = self.under_way >= self._most_calls or (self._wait is not None and self._wait.is_long)
         return self._refusal if full else handler
+
+    @property
+    def under_way(self) -> int:
+        """Calls and streams in progress, those among them whose request is still being read."""
+        return self._in_progress + self._reading
 
     async def _refuse(self, _: object, context: Any) -> None:  # noqa: ANN401 - any RPC's
         self._calls.refused.inc()
@@ -212,6 +230,12 @@ class CallGuard:
         else:
             self._idle.clear()
 
+    def _begin_working(self) -> bool:
+        """The request is there; whether it is still being read."""
+        self._reading -= 1
+        self._begin()
+        return False
+
     def _end(self, *, telling: bool = False) -> None:
         self._in_progress -= 1
         if telling:
@@ -224,40 +248,8 @@ class CallGuard:
     def _check(self) -> None:
         if self._draining or self._stop.is_set():
             raise StoppingServerError("this server is stopping: repeat the call on another")
-        if self._in_progress > self._most_calls:  # it passed while others that had passed were still being read
+        if self.under_way > self._most_calls:  # it passed while others that had passed were still being read
             raise _too_many()
-
-
-class GuardedServer:
-    """What the generated code registers a service with."""
-
-    def __init__(self, server: grpc.aio.Server, guard: CallGuard) -> None:
-        self._server = server
-        self._guard = guard
-
-    def add_generic_rpc_handlers(self, handlers: object) -> None:
-        """Nothing: the same handlers come by name, too."""
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Register the handlers of a service, guarded.
-
-        Not by name: gRPC waits for each method so registered in a task of its own, and looks at all with each call.
-        """
-        guarded = {f"/{service}/{name}": self._guard.wrap(f"/{service}/{name}", h) for name, h in handlers.items()}
-        self._server.add_generic_rpc_handlers((_GuardedHandlers(guarded, self._guard),))
-
-
-class _GuardedHandlers(grpc.GenericRpcHandler):
-    """Finds the handler of a call, by the full name of its method."""
-
-    def __init__(self, handlers: Mapping[str, Any], guard: CallGuard) -> None:
-        self._handlers = handlers
-        self._guard = guard
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401 - a handler of any RPC
-        """The handler; None: the method is another service's."""
-        handler = self._handlers.get(handler_call_details.method)
-        return handler and self._guard.choose(handler)
 
 
 def _too_many() -> OverloadedError:
@@ -270,23 +262,6 @@ def _too_many() -> OverloadedError:
 def _too_many_status() -> Any:  # noqa: ANN401 - gRPC's
     """Made once: refusing has to be cheaper than what is refused."""
     return rpc_status.to_status(status_of(_too_many()))
-
-
-def _parser(handler: Any) -> Callable[[bytes], Message | _Unparseable]:  # noqa: ANN401 - a handler of any RPC
-    def parse(data: bytes) -> Message | _Unparseable:
-        try:
-            return cast("Message", handler.request_deserializer(data))
-        except DecodeError:
-            return _Unparseable()
-
-    return parse
-
-
-def _readable(request: Message | _Unparseable, method: str) -> Message:
-    if isinstance(request, _Unparseable):
-        violation = FieldViolation("request", f"is no message that {method} takes, or holds text that is no UTF-8")
-        raise InvalidRequestError([violation])
-    return request
 
 
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}

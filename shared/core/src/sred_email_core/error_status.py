@@ -23,10 +23,12 @@ from sred_email_core.errors import (
     NotCancellableError,
     NotSuppressedError,
     OverloadedError,
+    PermissionDeniedError,
     QueueUnavailableError,
     RequestRefusedError,
     RetryLaterError,
     StoppingServerError,
+    UnauthenticatedError,
     UnreadableContentError,
     UnstorableError,
 )
@@ -41,6 +43,8 @@ CODES: dict[type[EmailDispatchError], int] = {
     DeadLetterNotFoundError: code_pb2.NOT_FOUND,
     EventsGoneError: code_pb2.OUT_OF_RANGE,
     NotSuppressedError: code_pb2.NOT_FOUND,
+    UnauthenticatedError: code_pb2.UNAUTHENTICATED,
+    PermissionDeniedError: code_pb2.PERMISSION_DENIED,
     NotCancellableError: code_pb2.FAILED_PRECONDITION,
     RequestRefusedError: code_pb2.FAILED_PRECONDITION,
     LogUnavailableError: code_pb2.UNAVAILABLE,
@@ -74,6 +78,8 @@ def status_of(error: EmailDispatchError) -> Status:
     if isinstance(error, NotCancellableError):
         about = {"email_id": error.email_id, "status": error.status}
         details.append(ErrorInfo(reason=error.obstacle.value, domain=ERROR_DOMAIN, metadata=about))
+    if isinstance(error, UnauthenticatedError | PermissionDeniedError):
+        details.append(ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
     if isinstance(error, RetryLaterError):
         details.append(RetryInfo(retry_delay=_duration(error.retry_after)))
     packed = []

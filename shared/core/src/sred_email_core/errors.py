@@ -11,6 +11,8 @@
     │   ├── DeadLetterNotFoundError    no such dead letter, or it was handled
     │   ├── EventsGoneError            the events after a resume_token are not kept any more
     │   ├── NotSuppressedError         the address gets email as it is
+    │   ├── UnauthenticatedError       nobody knows who calls
+    │   ├── PermissionDeniedError      the caller may not do this
     │   └── NotCancellableError        it is being sent, may have been accepted, or has ended
     ├── RetryLaterError                the request is fine; repeat it, with the same key, after a while
     │   ├── LogUnavailableError        PostgreSQL does not answer
@@ -105,6 +107,20 @@ class NotSuppressedError(RequestRefusedError):
 
     def __init__(self) -> None:
         super().__init__("the address is not suppressed")
+
+
+class UnauthenticatedError(RequestRefusedError):
+    """The call carries no token, or none that holds; it was not read."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PermissionDeniedError(RequestRefusedError):
+    """The caller's token lacks the scope that the call needs; it was not read."""
+
+    reason = "SCOPE_MISSING"
 
 
 class CancelObstacle(StrEnum):

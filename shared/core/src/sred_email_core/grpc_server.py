@@ -1,20 +1,26 @@
 """The gRPC side of a service: limits, health, reflection."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import cast
 
 import grpc
+import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from sred_email_core.access.access import Access
+from sred_email_core.access.tokens import Scope
 from sred_email_core.call_guard import CallGuard
 from sred_email_core.call_wait import CallWait
+from sred_email_core.guarded_server import GuardedServer
 from sred_email_core.lifecycle import StopEvent
 from sred_email_core.metrics import CallMetrics
 from sred_email_core.settings import ListenAddress
+
+log = structlog.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 """The whole email after base64 may have 40 MB; its request is never larger than this."""
@@ -28,12 +34,20 @@ SERVER_OPTIONS = (
     # Clients may ask every 10 s whether a replica still lives, also while a watch is silent; the default is 5 min.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A client that is gone without a word, its machine or its network with it, holds its streams for 80 s at the most.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Of one connection: what the guard refuses ends at once, so only who opens streams and lets them lie gets here.
+    ("grpc.max_concurrent_streams", 5000),
+    # From accepting a connection to its first frame, TLS included; the default is two minutes.
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Clients resolve a name anew when a connection ends: so those of a headless service learn of new replicas. Calls
     # and streams in progress go on to their end.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.server.max_pending_requests", _MOST_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
 )
+_OF_REFLECTION: dict[str, Scope | None] = {"ServerReflectionInfo": None}
 _REFUSING: list[grpc.aio.Server] = []
 """Servers that have drained: kept until the process ends, since one that nobody refers to cancels its calls."""
 
@@ -49,6 +63,8 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     stop: StopEvent | None = None,
     calls: CallMetrics | None = None,
     most_calls: int = 2000,
+    access: Access | None = None,
+    scopes: Mapping[str, Scope] | None = None,
 ) -> AsyncIterator[None]:
     """Serve while the context is open; at its end calls in progress get ``grace`` to finish.
 
@@ -62,6 +78,8 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
         grace: Of the shutdown.
         most_calls: In progress at once; more are refused with RESOURCE_EXHAUSTED.
         calls: Where they are counted; None: nowhere.
+        access: Who may call; None: whoever reaches the port.
+        scopes: What each RPC needs, by its name; needed where there are tokens.
         stop: New calls are refused, and the grace begins, when it is set; None: at the end of the context.
 
     Raises:
@@ -70,12 +88,16 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     wait = CallWait()
     guard = CallGuard(stop, most_calls=most_calls, wait=wait, calls=calls)
     server = grpc.aio.server(handlers=[wait], options=SERVER_OPTIONS)
-    register(cast("grpc.aio.Server", guard.guarded(server)))
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    gate = None if access is None else access.gate
+    guarded = GuardedServer(server, guard, gate, {**(scopes or {}), **_OF_REFLECTION}, calls)
+    register(cast("grpc.aio.Server", guarded))
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)  # open: probes have no token
     names = (*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+        reflection.aio.ReflectionServicer(names), cast("grpc.aio.Server", guarded)
+    )
     try:
-        port = server.add_insecure_port(str(listen))
+        port = _add_port(server, listen, access)
     except RuntimeError as e:
         raise OSError(f"can't listen on {listen}: {e}") from e
     if port == 0:
@@ -89,3 +111,11 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
             raise
     await guard.drain(grace)
     _REFUSING.append(server)
+
+
+def _add_port(server: grpc.aio.Server, listen: ListenAddress, access: Access | None) -> int:
+    if access is not None and access.tls is not None:
+        return server.add_secure_port(str(listen), access.tls.credentials())
+    if access is not None and access.gate is not None and not listen.is_loopback:
+        log.warning("tls_off", meaning="tokens and emails travel unencrypted: let a network carry them that you trust")
+    return server.add_insecure_port(str(listen))

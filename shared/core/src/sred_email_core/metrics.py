@@ -37,6 +37,12 @@ class CallMetrics:
             "Calls refused with RESOURCE_EXHAUSTED before they were read: too many were in progress or waiting.",
             registry=registry,
         )
+        self.denied = Counter(
+            "sred_email_calls_denied",
+            "Calls refused for their token before they were read: TOKEN_MISSING, TOKEN_UNKNOWN or SCOPE_MISSING.",
+            ["reason"],
+            registry=registry,
+        )
         self.in_progress = Gauge("sred_email_calls_in_progress", "Calls and streams in progress.", registry=registry)
 
 

@@ -8,8 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sred_email_core.access.settings import AccessSettings
 
 PREFIX = "SRED_EMAIL_"
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
@@ -21,6 +23,11 @@ class ListenAddress:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -59,18 +66,6 @@ def _parse_positive_seconds(value: object) -> object:
     return parsed
 
 
-def _refuse_tokens(value: str) -> str:
-    if value == "tokens":
-        raise ValueError("tokens are not available in this version: say off, and guard the port")
-    return value
-
-
-def _refuse_tls(value: str | None) -> str | None:
-    if value is not None:
-        raise ValueError("TLS is not available in this version: unset it")
-    return value
-
-
 Listen = Annotated[ListenAddress, NoDecode, BeforeValidator(_parse_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 PositiveSeconds = Annotated[timedelta, BeforeValidator(_parse_positive_seconds)]
@@ -78,7 +73,7 @@ PostgresDsn = Annotated[str, Field(pattern=r"^postgres(ql)?://", repr=False), Ma
 RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://", repr=False), MayBeInFile()]
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(AccessSettings):
     """What both services read."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
@@ -89,13 +84,6 @@ class ServiceSettings(BaseSettings):
     drain_timeout: Seconds = Field(default=timedelta(seconds=25), description="from SIGTERM to exit")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = Field(default=None, description="unset: console on a terminal")
-    # Never serve in the open when the operator asked for a lock.
-    auth: Annotated[Literal["off", "tokens"], AfterValidator(_refuse_tokens)] = Field(
-        default="tokens", validate_default=True, description="who may call; off must be said"
-    )
-    tls_cert_file: Annotated[str | None, AfterValidator(_refuse_tls)] = None
-    tls_key_file: Annotated[str | None, AfterValidator(_refuse_tls)] = None
-    tls_client_ca_file: Annotated[str | None, AfterValidator(_refuse_tls)] = None
 
     @property
     def effective_log_format(self) -> Literal["json", "console"]:

@@ -28,6 +28,7 @@ class NewEmail(NamedTuple):
         expire_at: Not to be sent after this; None: what ``lifetime`` says.
         lifetime: From its acceptance or ``send_at``, on PostgreSQL's clock, until it expires; None: it never does.
         send_at: Not to be sent before this; None, or in the past: at once.
+        caller: Whose token it came with; None: authentication is off.
     """
 
     id: uuid.UUID
@@ -42,6 +43,7 @@ class NewEmail(NamedTuple):
     expire_at: datetime | None = None
     lifetime: timedelta | None = None
     send_at: datetime | None = None
+    caller: str | None = None
 
 
 class WrittenEmail(NamedTuple):
