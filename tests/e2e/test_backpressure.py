@@ -225,7 +225,7 @@ async def test_a_service_that_learns_later_that_redis_evicts_is_not_ready_and_sa
 
     async def problem() -> str:
         status, body = await service.get("/readyz")
-        return str(json.loads(body)["problems"].get("Redis maxmemory-policy", "")) if status == 503 else ""
+        return str(json.loads(body)["problems"].get("Redis fitness", "")) if status == 503 else ""
 
     assert "volatile-lru" in await until(problem, f"the {kind} says why it is not ready")
     await own_world.redis.config_set("maxmemory-policy", "noeviction")

@@ -1,6 +1,5 @@
-"""How full the queue is, and whether Redis can be trusted to keep it."""
+"""How full the queue is."""
 
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ from redis.asyncio import Redis
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.queue.capacity import QueueCapacity, QueueLoad, memory_share
 from sred_email_core.queue.keys import Lane, QueueKeys
-from sred_email_core.redis_connection import EvictionCheck, open_redis
+from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import ValkeyServer
 from sred_email_local.ports import free_port
 
@@ -67,7 +66,6 @@ async def test_a_user_who_may_not_ask_for_the_memory_still_learns_what_is_in_fli
     url = own_valkey.url.replace("redis://", "redis://limited:x@")
     async with open_redis(url, timeout=timedelta(seconds=2)) as limited:
         assert await QueueCapacity(limited, QueueKeys()).read() == QueueLoad(1, None)
-        await EvictionCheck(limited)()
 
 
 async def test_a_redis_that_does_not_answer_tells_nothing() -> None:
@@ -80,46 +78,3 @@ async def test_a_key_of_another_type_is_told_as_unavailable(redis: Redis) -> Non
     await redis.set(QueueKeys().places, "something else")
     with pytest.raises(QueueUnavailableError, match="WRONGTYPE"):
         await QueueCapacity(redis, QueueKeys()).read()
-
-
-async def test_a_redis_that_does_not_evict_is_fine(redis: Redis, capsys: pytest.CaptureFixture[str]) -> None:
-    check = EvictionCheck(redis)
-    await check()
-    await check.refuse_to_start()
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"])
-async def test_hazard_12_a_redis_that_evicts_is_refused_with_the_variable_the_policy_and_the_remedy(
-    own_redis: Redis, capsys: pytest.CaptureFixture[str], policy: str
-) -> None:
-    await own_redis.config_set("maxmemory-policy", policy)
-    check = EvictionCheck(own_redis)
-    with pytest.raises(RuntimeError, match=policy):
-        await check()
-    with pytest.raises(SystemExit) as ended:
-        await check.refuse_to_start()
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("SRED_EMAIL_REDIS_URL: ")
-    assert policy in line
-    assert "noeviction" in line
-    await own_redis.config_set("maxmemory-policy", "noeviction")
-    await check()
-
-
-async def test_whether_a_redis_evicts_that_is_away_or_hangs_is_not_known(
-    own_valkey: ValkeyServer, own_redis: Redis
-) -> None:
-    await own_redis.config_set("maxmemory-policy", "allkeys-lru")
-    check = EvictionCheck(own_redis)
-    own_valkey.pause()
-    try:
-        began = time.monotonic()
-        await check()
-        assert time.monotonic() - began < 1.9  # before a health check is given up
-    finally:
-        own_valkey.resume()
-    own_valkey.kill()
-    await check()
-    await check.refuse_to_start()

@@ -28,8 +28,9 @@ from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
 from sred_email_core.postgres_connection import refuse_old_server
 from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.permissions import CONSUMER_COMMANDS
 from sred_email_core.queue.script_runner import ScriptRunner
-from sred_email_core.redis_connection import EvictionCheck, open_redis
+from sred_email_core.redis_fitness import open_fit_redis
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ async def run(settings: ConsumerSettings) -> None:
 
     Raises:
         OSError: An address can't be listened on.
-        SystemExit: Redis evicts.
+        SystemExit: Redis can't be worked with as it is.
     """
     stop = stop_on_signals()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"  # never used again by another start
@@ -52,10 +53,10 @@ async def run(settings: ConsumerSettings) -> None:
     keys = QueueKeys(settings.redis_prefix)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
-        redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=5)))
         await refuse_old_server(pool)
-        eviction = EvictionCheck(redis)
-        await eviction.refuse_to_start()
+        redis, fitness = await stack.enter_async_context(
+            open_fit_redis(settings, CONSUMER_COMMANDS, timeout=timedelta(seconds=5))
+        )
         resend = await stack.enter_async_context(
             open_resend(
                 settings.resend_base_url,
@@ -71,7 +72,7 @@ async def run(settings: ConsumerSettings) -> None:
             [
                 Dependency("PostgreSQL", SchemaCheck(pool)),
                 Dependency("Redis", redis.ping),
-                Dependency("Redis maxmemory-policy", eviction),
+                Dependency("Redis fitness", fitness),
                 Dependency("delivery", parts.dispatch),
             ],
             grpc_health_servicer=servicer,

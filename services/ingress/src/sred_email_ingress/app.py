@@ -20,8 +20,9 @@ from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
 from sred_email_core.postgres_connection import refuse_old_server
 from sred_email_core.queue.keys import QueueKeys
+from sred_email_core.queue.permissions import INGRESS_COMMANDS
 from sred_email_core.queue.script_runner import ScriptRunner
-from sred_email_core.redis_connection import EvictionCheck, open_redis
+from sred_email_core.redis_fitness import open_fit_redis
 from sred_email_ingress.api import EmailDispatchServicer
 from sred_email_ingress.composition import Connections, IngressParts, compose
 from sred_email_ingress.metrics import IngressMetrics
@@ -44,7 +45,7 @@ async def run(settings: IngressSettings) -> None:
 
     Raises:
         OSError: An address can't be listened on, or a file can't be read any more.
-        SystemExit: Redis evicts.
+        SystemExit: Redis can't be worked with as it is.
     """
     stop = stop_on_signals()
     registry = CollectorRegistry()
@@ -52,12 +53,12 @@ async def run(settings: IngressSettings) -> None:
     access = Access(settings, registry)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=_CONNECTIONS))
-        redis = await stack.enter_async_context(open_redis(settings.redis_url, timeout=timedelta(seconds=2)))
+        redis, fitness = await stack.enter_async_context(
+            open_fit_redis(settings, INGRESS_COMMANDS, timeout=timedelta(seconds=2))
+        )
         keys = QueueKeys(settings.redis_prefix)
         runner = ScriptRunner(redis, keys)
         await refuse_old_server(pool)
-        eviction = EvictionCheck(redis)
-        await eviction.refuse_to_start()
         parts = compose(settings, Connections(pool, redis, runner), metrics)
         stack.push_async_callback(_drain, parts, stop, settings.drain_timeout)
         reconciler = build_reconciler(
@@ -77,7 +78,7 @@ async def run(settings: IngressSettings) -> None:
             [
                 Dependency("PostgreSQL", SchemaCheck(pool)),
                 Dependency("Redis", redis.ping, essential=False),
-                Dependency("Redis maxmemory-policy", eviction),
+                Dependency("Redis fitness", fitness),
             ],
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,

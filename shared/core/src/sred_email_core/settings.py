@@ -2,16 +2,18 @@
 
 import os
 import re
+import ssl
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sred_email_core.access.settings import AccessSettings
+from sred_email_core.redis_address import RedisCertificates, check_prefix, parse_redis_url
 
 PREFIX = "SRED_EMAIL_"
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
@@ -66,11 +68,16 @@ def _parse_positive_seconds(value: object) -> object:
     return parsed
 
 
+def _check_redis_url(value: str) -> str:
+    parse_redis_url(value)
+    return value
+
+
 Listen = Annotated[ListenAddress, NoDecode, BeforeValidator(_parse_listen)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 PositiveSeconds = Annotated[timedelta, BeforeValidator(_parse_positive_seconds)]
 PostgresDsn = Annotated[str, Field(pattern=r"^postgres(ql)?://", repr=False), MayBeInFile()]
-RedisUrl = Annotated[str, Field(pattern=r"^(rediss?|unix)://", repr=False), MayBeInFile()]
+RedisUrl = Annotated[str, AfterValidator(_check_redis_url), Field(repr=False), MayBeInFile()]
 
 
 class ServiceSettings(AccessSettings):
@@ -80,10 +87,45 @@ class ServiceSettings(AccessSettings):
 
     postgres_dsn: PostgresDsn = Field(description="the log: postgresql://user:password@host:5432/database")
     redis_url: RedisUrl = Field(description="the queue: redis://host:6379/0")
-    redis_prefix: str = Field(default="sred:email", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")
+    redis_prefix: str = Field(
+        default="sred:email", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$", validate_default=True
+    )
+    redis_tls_ca_file: str | None = Field(default=None, description="whose certificates Redis may show")
+    redis_tls_cert_file: str | None = Field(default=None, description="the certificate to show to Redis")
+    redis_tls_key_file: str | None = Field(default=None, description="its key", validate_default=True)
     drain_timeout: Seconds = Field(default=timedelta(seconds=25), description="from SIGTERM to exit")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = Field(default=None, description="unset: console on a terminal")
+
+    @field_validator("redis_prefix")
+    @classmethod
+    def _fit_prefix(cls, value: str, info: ValidationInfo) -> str:
+        if "redis_url" in info.data:  # else it is named already
+            check_prefix(parse_redis_url(info.data["redis_url"]), value)
+        return value
+
+    @field_validator("redis_tls_ca_file", "redis_tls_cert_file", "redis_tls_key_file")
+    @classmethod
+    def _read_certificates(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and "redis_url" in info.data and not parse_redis_url(info.data["redis_url"]).tls:
+            raise ValueError("has no effect unless SRED_EMAIL_REDIS_URL begins with rediss")
+        try:
+            if info.field_name == "redis_tls_ca_file" and value:
+                ssl.create_default_context(cafile=value)
+            if info.field_name == "redis_tls_key_file":
+                certificate = info.data.get("redis_tls_cert_file", value)
+                if (certificate is None) != (value is None):
+                    raise ValueError("stands with SRED_EMAIL_REDIS_TLS_CERT_FILE only, and that one with this")
+                if certificate and value:
+                    ssl.create_default_context().load_cert_chain(certificate, value)
+        except OSError as e:  # an error of ssl is one
+            raise ValueError(f"can't be read, or holds no such thing ({e.strerror or type(e).__name__})") from e
+        return value
+
+    @property
+    def redis_certificates(self) -> RedisCertificates:
+        """The files of certificates, for TLS to Redis."""
+        return RedisCertificates(self.redis_tls_ca_file, self.redis_tls_cert_file, self.redis_tls_key_file)
 
     @property
     def effective_log_format(self) -> Literal["json", "console"]:
