@@ -20,6 +20,8 @@ from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import PostgresServer, ValkeyServer
 from sred_email_local.sandbox.provider import Options
 from sred_email_local.sandbox.server import SandboxServer
+from support.redis_cluster import RedisCluster
+from support.redis_sentinels import RedisSentinels
 from support.world import World
 
 _TEMPLATE = "migrated"
@@ -53,6 +55,24 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     asyncio.run(server.start())
     yield server
     asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A cluster; shared, so who lets a primary die brings it back."""
+    servers = RedisCluster(tmp_path_factory.mktemp("cluster"))
+    asyncio.run(servers.start())
+    yield servers
+    asyncio.run(servers.stop())
+
+
+@pytest.fixture(scope="session")
+def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSentinels]:
+    """A primary, its replica and their Sentinels; shared, so who lets a server die brings it back."""
+    servers = RedisSentinels(tmp_path_factory.mktemp("sentinels"))
+    asyncio.run(servers.start())
+    yield servers
+    asyncio.run(servers.stop())
 
 
 @pytest.fixture

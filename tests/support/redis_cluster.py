@@ -1,14 +1,12 @@
 """A real cluster: three primaries with a third of the slots each, and a replica of the one that has the queue."""
 
 import asyncio
-from contextlib import AsyncExitStack
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from redis.asyncio import Redis
 from redis.crc import key_slot
 
-from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import ValkeyServer
 from sred_email_local.ports import LOOPBACK, free_port
 from support.world import until
@@ -44,14 +42,10 @@ class RedisCluster:
             )
             for number, port in enumerate(self._bus_ports)
         ]
-        self.owner = self.nodes[_OWNER]
-        """The primary that has the queue at first."""
-        self.replica = self.nodes[_REPLICA]
-        """Its replica."""
+        self.pair = [self.nodes[_OWNER], self.nodes[_REPLICA]]
+        """The primary that has the queue at first, and its replica."""
         self.others = [node for number, node in enumerate(self.nodes[:3]) if number != _OWNER]
         """The primaries that have nothing of it."""
-        self._clients: dict[ValkeyServer, Any] = {}
-        self._stack = AsyncExitStack()
 
     @property
     def url(self) -> str:
@@ -59,21 +53,36 @@ class RedisCluster:
         return "redis+cluster://" + ",".join(f"{LOOPBACK}:{node.port}" for node in self.others)
 
     async def command(self, node: ValkeyServer, *args: Any) -> Any:
-        """Run a command on one node."""
-        return await self._clients[node].execute_command(*args)
+        """Run a command on one node, a replica too."""
+        client: Any = Redis(host=LOOPBACK, port=node.port, protocol=2)
+        try:
+            return await client.execute_command(*args)
+        finally:
+            await client.aclose()
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await asyncio.gather(*(stack.enter_async_context(node) for node in self.nodes))
-            for node in self.nodes:
-                opened = open_redis(node.url, timeout=timedelta(seconds=5))
-                self._clients[node] = await stack.enter_async_context(opened)
+    async def start(self) -> None:
+        """Start the nodes and make them a cluster."""
+        try:
+            await asyncio.gather(*(node.start() for node in self.nodes))
             await self._form()
-            self._stack = stack.pop_all()
-        return self
+        except BaseException:
+            await self.stop()
+            raise
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+    async def stop(self) -> None:
+        """Stop them all."""
+        await asyncio.gather(*(node.stop() for node in self.nodes))
+
+    async def restore(self) -> None:
+        """Start what was killed, and wait until one primary and one replica have the queue, whichever is which."""
+        await asyncio.gather(*(node.start() for node in self.nodes if not node.process.alive))
+        await until(self._replicated, "the replica follows, and everybody knows", timeout_s=30)
+
+    async def in_charge(self) -> ValkeyServer:
+        """The primary that has the queue now, as most nodes say."""
+        slots = await self.command(self.others[0], "CLUSTER SLOTS")
+        ((_, port, *_),) = [servers[0] for first, last, *servers in slots if first <= SLOT <= last]
+        return next(node for node in self.nodes if node.port == port)
 
     async def _form(self) -> None:
         for number, (node, slots) in enumerate(zip(self.nodes, _RANGES, strict=False)):
@@ -82,8 +91,8 @@ class RedisCluster:
         for node, bus_port in zip(self.nodes[1:], self._bus_ports[1:], strict=True):
             await self.command(self.nodes[0], "CLUSTER MEET", LOOPBACK, node.port, bus_port)
         await until(self._all_met, "the nodes know each other")
-        owner_id = (await self.command(self.owner, "CLUSTER MYID")).decode()
-        await self.command(self.replica, "CLUSTER REPLICATE", owner_id)
+        owner_id = (await self.command(self.pair[0], "CLUSTER MYID")).decode()
+        await self.command(self.pair[1], "CLUSTER REPLICATE", owner_id)
         await until(self._replicated, "the replica follows, and everybody knows")
 
     async def _all_met(self) -> bool:
@@ -91,7 +100,9 @@ class RedisCluster:
         return all(info["cluster_known_nodes"] == "4" and info["cluster_state"] == "ok" for info in infos)
 
     async def _replicated(self) -> bool:
-        told = await self.command(self.owner, "INFO", "replication")
         views = [await self.command(node, "CLUSTER NODES") for node in self.nodes]
-        known = all(sum("slave" in node["flags"] for node in view.values()) == 1 for view in views)
-        return known and told["connected_slaves"] == 1 and told["slave0"]["state"] == "online"
+        flags = [[node["flags"] for node in view.values()] for view in views]
+        if not all(sum("slave" in each for each in view) == 1 and "fail" not in str(view) for view in flags):
+            return False
+        told = await self.command(await self.in_charge(), "INFO", "replication")
+        return bool(told["connected_slaves"] == 1 and told["slave0"]["state"] == "online")

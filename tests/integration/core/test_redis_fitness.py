@@ -16,8 +16,8 @@ from sred_email_core.queue.permissions import CONSUMER_COMMANDS, INGRESS_COMMAND
 from sred_email_core.redis_connection import open_redis
 from sred_email_core.redis_fitness import RedisFitness
 from sred_email_local.engines import ValkeyServer
+from support.least_users import users
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "redis.md"
 SCRIPTS = importlib.resources.files("sred_email_core.queue") / "lua"
 BOTH = pytest.mark.parametrize("commands", [INGRESS_COMMANDS, CONSUMER_COMMANDS], ids=["ingress", "consumer"])
 
@@ -139,8 +139,8 @@ async def test_what_is_lacking_later_makes_the_service_not_ready_until_it_is_gra
 async def test_the_documented_users_are_taken_by_redis_and_may_do_what_is_needed_and_no_more(
     own_redis: Any, service: str, commands: frozenset[str]
 ) -> None:
-    line = next(each for each in DOCUMENT.read_text().splitlines() if each.startswith(f"user sred-email-{service} "))
-    _, name, *rules = line.split()
+    name = f"sred-email-{service}"
+    rules = users()[name]
     await own_redis.execute_command("ACL", "SETUSER", name, *rules)
     assert {rule.removeprefix("+") for rule in rules if rule.startswith("+")} == commands
 

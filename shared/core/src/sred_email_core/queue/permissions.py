@@ -77,8 +77,10 @@ _PROBES: dict[str, tuple[Any, ...]] = {
     "del": ("DEL", "key"),
     "unlink": ("UNLINK", "key"),
 }
-"""For each command a call that leaves nothing behind at the end of all. Many fail, since ``key`` is of another type or is
-not there: whether the user may is asked before that."""
+"""For each command a call that leaves nothing behind at the end of all.
+
+Many fail, since ``key`` is of another type or is not there: whether the user may is asked before that.
+"""
 
 
 class Permissions:
