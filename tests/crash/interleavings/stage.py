@@ -115,19 +115,12 @@ class Stage:
         sandbox.provider._keys = IdempotencyKeys(clock.monotonic)  # noqa: SLF001 - its clock has no other door
         self.time_passes = PassingTime(pool, redis, self.keys, clock)
         self.ingress_process = Steps("ingress")
-        counted = self._redis_of(self.ingress_process)
-        own = ingress_composition.Connections(
-            self._pool_of(self.ingress_process), counted, ScriptRunner(counted, self.keys)
-        )
-        metrics = IngressMetrics(CollectorRegistry())
-        self.ingress: IngressParts = ingress_composition.compose(
-            IngressSettings.model_validate(_SETTINGS), own, metrics, patience=timedelta(seconds=5)
-        )
+        self.ingress = self.start_ingress()
         self._reconciler = build_reconciler(
             pool,
             ScriptRunner(redis, self.keys),
             self.keys,
-            metrics,
+            IngressMetrics(CollectorRegistry()),
             interval=timedelta(seconds=10),
             after=timedelta(seconds=30),
         )
@@ -146,6 +139,18 @@ class Stage:
             await DispatchScripts(runner, keys).set_pauses(0, {})
             await SuppressionCopy(SuppressionLog(pool), runner, keys).renew()
             yield cls(pool, redis, sandbox, clock, session)
+
+    def start_ingress(self, **settings: object) -> IngressParts:
+        """An ingress without its ports; ``accept`` asks the one that is ``ingress``."""
+        counted = self._redis_of(self.ingress_process)
+        return ingress_composition.compose(
+            IngressSettings.model_validate({**_SETTINGS, **settings}),
+            ingress_composition.Connections(
+                self._pool_of(self.ingress_process), counted, ScriptRunner(counted, self.keys)
+            ),
+            IngressMetrics(CollectorRegistry()),
+            patience=timedelta(seconds=5),
+        )
 
     def consumer(self, **settings: object) -> Consumer:
         """Start a consumer, under a name that none had before."""

@@ -14,6 +14,7 @@ from sred_email_core.email_send_log.erasure import END, START, Erased, ErasureLo
 from sred_email_core.email_send_log.records import FailureAction
 from sred_email_core.email_send_log.suppressions import SuppressionLog
 from sred_email_core.email_send_log.webhook_events import WebhookEvent, WebhookLog
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 
 ADA = "ada@example.com"
 TABLES = ("email_send_log", "email_sends", "email_send_members", "email_dead_letters", "email_events")
@@ -25,7 +26,7 @@ class Eraser:
 
     def __init__(self, world: LogWorld, **fields: Any) -> None:
         self.world = world
-        self.log = ErasureLog(world.pool, **{"horizon": LONG, **fields})
+        self.log = ErasureLog(world.pool, KeyRingFile(None), **{"horizon": LONG, **fields})
 
     async def erase(self, *, page: int = 2) -> Erased:
         await self.log.erase_traces(ADA, deed=Deed("ERASE"))

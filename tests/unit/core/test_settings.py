@@ -109,6 +109,18 @@ def test_seconds_may_be_fractions(monkeypatch: pytest.MonkeyPatch, value: str) -
     assert load(monkeypatch, {"SRED_EMAIL_DRAIN_TIMEOUT": value}).drain_timeout.total_seconds() == float(value)
 
 
+def test_a_file_of_keys_that_can_not_be_used_is_named_with_its_line_and_no_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one c2VjcmV0IGJ1dCBzaG9ydA==\n")
+    (line,) = refused(monkeypatch, capsys, {"SRED_EMAIL_ENCRYPTION_KEYS_FILE": str(keys)})
+    assert line.startswith("SRED_EMAIL_ENCRYPTION_KEYS_FILE: line 1: must be an id and, after a space, 32 bytes")
+    assert "c2VjcmV0" not in line
+    (line,) = refused(monkeypatch, capsys, {"SRED_EMAIL_ENCRYPTION_KEYS_FILE": str(tmp_path / "none")})
+    assert line.startswith("SRED_EMAIL_ENCRYPTION_KEYS_FILE: the file can't be read (No such file or directory)")
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(monkeypatch, {"SRED_EMAIL_DRAIN_TIMEOUT": ""}).drain_timeout == timedelta(seconds=25)
 

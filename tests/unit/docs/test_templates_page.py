@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_ingress.contents import ContentComposer
 from sred_email_ingress.senders import SenderPolicy
 from sred_email_ingress.validation import find_violations
@@ -41,7 +42,7 @@ def test_the_request_of_the_page_is_accepted() -> None:
     request = scope["request"]
     assert isinstance(request, SendEmailRequest)
     assert find_violations(request) == []
-    composer = ContentComposer(SenderPolicy("Test <test@example.com>"), load_templates(Product()))
+    composer = ContentComposer(SenderPolicy("Test <test@example.com>"), load_templates(Product()), KeyRingFile(None))
     assert composer.compose(request)[1] == []
 
 

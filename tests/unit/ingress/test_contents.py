@@ -7,13 +7,14 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.email_pb2 import EmailKind, InlineContent, TemplateContent
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_ingress.contents import ContentComposer, templates_of
 from sred_email_ingress.senders import SenderPolicy
 from sred_email_ingress.validation import MAX_EMAIL_BYTES, find_violations
 from sred_email_templates import Product
 from sred_email_templates.declaration import KINDS
 
-COMPOSER = ContentComposer(SenderPolicy("Test <test@example.com>"), templates_of(Product(), None))
+COMPOSER = ContentComposer(SenderPolicy("Test <test@example.com>"), templates_of(Product(), None), KeyRingFile(None))
 RESET = {"reset_url": "https://example.com/reset/1", "expires_in": "one hour"}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sred.email.v1.email_pb2 import Email, EmailKind, EmailStatus
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_ingress.contents import ContentComposer, templates_of
 from sred_email_ingress.senders import SenderPolicy
 from sred_email_local.demo import show_results
@@ -17,7 +18,7 @@ from sred_email_local.stack import Stack
 from sred_email_local.up import where_to_look
 from sred_email_templates import Product
 
-COMPOSER = ContentComposer(SenderPolicy("Test <test@example.com>"), templates_of(Product(), None))
+COMPOSER = ContentComposer(SenderPolicy("Test <test@example.com>"), templates_of(Product(), None), KeyRingFile(None))
 
 
 def results(status: str, count: int = 6) -> Sequence[Result]:

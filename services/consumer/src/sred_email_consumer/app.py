@@ -78,7 +78,7 @@ async def run(settings: ConsumerSettings) -> None:
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,
         )
-        service.watch(pool, health)
+        service.watch(pool, health, parts.encryption_keys)
         await health.run_once()
         await stack.enter_async_context(
             running_http_server(
@@ -101,7 +101,7 @@ async def run(settings: ConsumerSettings) -> None:
             )
         )
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
-        watching = (health, access, service.loop_lag, parts.watch)
+        watching = (health, access, service.loop_lag, parts.watch, parts.encryption_keys)
         await serve([*watching, parts.consumer, parts.promoter, parts.reclaimer, parts.eraser, parts.retention], stop)
         try:
             await parts.scripts.leave(name)

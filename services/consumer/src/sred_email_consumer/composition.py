@@ -7,11 +7,13 @@ from typing import Any
 import asyncpg
 from redis.asyncio import Redis
 
+from sred_email_consumer.content_reader import ContentReader
 from sred_email_consumer.dead_letters import DeadLetterService
 from sred_email_consumer.delivery import DeliverySettings, EmailDelivery
 from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.dispatch_watch import DispatchWatch
 from sred_email_consumer.erasure import RecipientErasure
+from sred_email_consumer.key_hold import KeyHold
 from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.loops.eraser import Eraser
 from sred_email_consumer.loops.promoter import RetryPromoter
@@ -41,6 +43,7 @@ from sred_email_core.email_send_log.leases import Lease
 from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.email_send_log.retention import RetentionLog
 from sred_email_core.email_send_log.suppressions import SuppressionLog
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_core.queue.dispatch_scripts import DispatchScripts
 from sred_email_core.queue.doorbell import Doorbell
 from sred_email_core.queue.keys import QueueKeys
@@ -83,6 +86,7 @@ class ConsumerParts:
     retention: Retention
     dispatch: DispatchWatch
     watch: QueueWatch
+    encryption_keys: KeyRingFile
 
 
 def compose(name: str, settings: ConsumerSettings, connections: Connections, metrics: ConsumerMetrics) -> ConsumerParts:
@@ -93,6 +97,9 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         settings: Of the process.
         connections: Open while the consumer is in use.
         metrics: Where it counts.
+
+    Raises:
+        KeyRingError: The encryption keys can't be read.
     """
     keys = QueueKeys(settings.redis_prefix)
     scripts = QueueScripts(connections.runner, keys)
@@ -108,6 +115,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
     )
     dispatch_scripts = DispatchScripts(connections.runner, keys)
     weather = ProviderWeather(dispatch_scripts, policy, breaker_failures=settings.breaker_failures)
+    encryption_keys = KeyRingFile(settings.encryption_keys_file)
     pause_log = PauseLog(connections.pool)
     pause_copy = PauseCopy(pause_log, dispatch_scripts)
     suppression_log = SuppressionLog(connections.pool)
@@ -119,6 +127,8 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         dead_letters,
         connections.resend,
         Settlement(delivery_log, retries, dead_letters, policy, weather, metrics),
+        ContentReader(delivery_log, encryption_keys),
+        KeyHold(encryption_keys, weather, policy, name),
         RecipientScreen(suppression_copy),
         weather,
         DeliverySettings(
@@ -139,7 +149,9 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         probe_interval=settings.probe_interval,
         probe_patience=settings.provider_timeout + timedelta(seconds=1),
     )
-    erasure = RecipientErasure(ErasureLog(connections.pool, horizon=settings.retry_horizon), dead_letters, scripts)
+    erasure = RecipientErasure(
+        ErasureLog(connections.pool, encryption_keys, horizon=settings.retry_horizon), dead_letters, scripts
+    )
     return ConsumerParts(
         scripts=scripts,
         consumer=EmailStreamConsumer(
@@ -174,4 +186,5 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         ),
         dispatch=DispatchWatch(inspector, metrics),
         watch=QueueWatch(inspector, metrics),
+        encryption_keys=encryption_keys,
     )

@@ -8,10 +8,11 @@ from datetime import timedelta
 
 import structlog
 import uuid_utils.compat
-from google.protobuf.message import DecodeError
 
 from sred.email.v1.stream_message_pb2 import EmailContent
+from sred_email_consumer.content_reader import ContentReader, Read, queued_member
 from sred_email_consumer.dead_letters import DeadLetterService
+from sred_email_consumer.key_hold import KeyHold
 from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.outcome import Accepted
 from sred_email_consumer.resend import Request, ResendClient
@@ -28,15 +29,13 @@ from sred_email_consumer.settlement import Settlement
 from sred_email_consumer.suppression import RecipientScreen, without
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.delivery import DeliveryLog
-from sred_email_core.email_send_log.records import Claim, Member, NewSend, Repeat, RepeatState, Standing
-from sred_email_core.errors import MalformedEntryError
+from sred_email_core.email_send_log.records import Claim, NewSend, Repeat, RepeatState, Standing
+from sred_email_core.errors import KeyMissingError, MalformedEntryError
 from sred_email_core.group_commit import GroupCommit
-from sred_email_core.queue.codec import QueuedEmail, decode
+from sred_email_core.queue.codec import decode
 from sred_email_core.queue.scripts import Entry
 
 log = structlog.get_logger(__name__)
-
-_UNREADABLE = "its content in the log can't be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,8 @@ class EmailDelivery:
         dead_letters: DeadLetterService,
         resend: ResendClient,
         settlement: Settlement,
+        contents: ContentReader,
+        key_hold: KeyHold,
         screen: RecipientScreen,
         weather: ProviderWeather,
         settings: DeliverySettings,
@@ -82,6 +83,8 @@ class EmailDelivery:
         self._dead_letters = dead_letters
         self._resend = resend
         self._settlement = settlement
+        self._contents = contents
+        self._key_hold = key_hold
         self._screen = screen
         self._weather = weather
         self._settings = settings
@@ -114,7 +117,16 @@ class EmailDelivery:
                     lambda entry=entry, error=error: self._dead_letters.keep_malformed(entry, error),  # type: ignore[misc]
                     stopping,
                 )
-        left = await self._with_content(passengers, stopping)
+        if not passengers:
+            return
+        try:
+            self._key_hold.check()
+            left = await self._with_content(passengers, stopping)
+        except KeyMissingError as e:
+            missing = e
+            await persist(lambda: self._key_hold.stop(passengers[0].email.email_id, missing), stopping)
+            await persist(lambda: self._retries.hand_back([(p.email.lane, p.entry_id) for p in passengers]))
+            return
         while left:
             once, again = _each_once(left)
             left = [*await self._deliver_new(once, stopping, turn), *again]
@@ -147,7 +159,7 @@ class EmailDelivery:
         if repeat.state is RepeatState.GONE or repeat.claim is None or repeat.shape is None:
             await persist(lambda: self._retries.finish_sends([(first_email_id, first_email_id)]))
             return
-        passengers = tuple(Passenger(_queued(member), left_out=member.left_out) for member in repeat.members)
+        passengers = tuple(Passenger(queued_member(member), left_out=member.left_out) for member in repeat.members)
         send = ClaimedSend(repeat.claim, claimed_at_s, passengers, repeat.shape, b"")
         if repeat.state is RepeatState.EXPIRED:
             await self._settlement.expire(send)
@@ -157,31 +169,46 @@ class EmailDelivery:
             await self._settlement.give_up(send, f"{repeat.deaths} consumers died while they were sending it")
         elif not is_known(repeat.shape):
             await self._settlement.leave_to_newer(send)
-        elif (body := _same_body(repeat, passengers)) is None:
+        else:
+            await self._repeat(repeat, send, turn)
+
+    async def _repeat(self, repeat: Repeat, send: ClaimedSend, turn: Turn) -> None:
+        """Post a send again that may be."""
+        try:
+            self._key_hold.check()
+            passengers = self._contents.of_members(send.passengers)
+        except KeyMissingError as e:
+            missing = e
+            await persist(lambda: self._key_hold.stop(send.first_email_id, missing))
+            await self._undo(send, "an encryption key is missing")
+            return
+        body = None if passengers is None else _same_body(repeat, passengers)
+        if passengers is None or body is None:
             await self._settlement.give_up(send, "its body can't be made again with the same bytes")
         else:
-            await self._post(replace(send, body=body), turn)
+            await self._post(replace(send, passengers=passengers, body=body), turn)
 
     async def _with_content(self, passengers: list[Passenger], stopping: asyncio.Event) -> list[Passenger]:
-        """Fetch what large emails left in the log; those that have no content there any more are put right."""
-        large = [p.email.email_id for p in passengers if p.email.content is None]
-        if not large:
-            return passengers
-        messages = await persist(lambda: self._log.get_messages(large), stopping)
-        complete, gone = [], []
-        for passenger in passengers:
-            email = passenger.email
-            if email.content is not None:
-                complete.append(passenger)
-            elif (content := _read(messages.get(email.email_id))) is not None:
-                complete.append(replace(passenger, email=replace(email, content=content)))
-            else:
-                if email.email_id in messages:
-                    await persist(lambda e=email: self._log.record_poison(e.email_id, _UNREADABLE), stopping)  # type: ignore[misc]
-                gone.append(passenger)
-        if gone:
-            await self._settlement.put_right(gone)
-        return complete
+        """The emails with their contents; those that have none any more are put right.
+
+        Raises:
+            KeyMissingError: A key is not here; nothing was changed.
+        """
+
+        async def read() -> Read | KeyMissingError:
+            try:
+                return await self._contents.read(passengers)
+            except KeyMissingError as e:  # to try again without it is no use
+                return e
+
+        found = await persist(read, stopping)
+        if isinstance(found, KeyMissingError):
+            raise found
+        for email_id, error in found.unreadable.items():
+            await persist(lambda i=email_id, e=error: self._log.record_poison(i, e), stopping)  # type: ignore[misc]
+        if found.gone:
+            await self._settlement.put_right(found.gone)
+        return found.complete
 
     async def _deliver_new(self, passengers: list[Passenger], stopping: asyncio.Event, turn: Turn) -> list[Passenger]:
         """Claim and post; the emails that are left to try again, because others of them could not be claimed."""
@@ -216,7 +243,7 @@ class EmailDelivery:
             self._metrics.limiter_wait.observe(max(0.0, turn.not_before_s - time.monotonic()))
         await turn.come()
         if turn.is_stale():  # a grant is used at once, or many go out together when PostgreSQL is back
-            await self._undo(send)
+            await self._undo(send, "its turn is over")
             return
         elapsed = timedelta(seconds=lease_clock() - send.claimed_at_s)
         expires_in = send.claim.expires_in
@@ -225,7 +252,7 @@ class EmailDelivery:
         ):
             # We were stopped since the claim: the answer would come when the send may be another's, or the email has
             # expired.
-            await self._undo(send)
+            await self._undo(send, "too much time passed since the claim")
             return
         request = Request(send.shape.endpoint, send.claim.send_id, send.body, len(send.passengers))
         log.debug("request_begins", send_id=send.claim.send_id, attempt=send.claim.attempts + 1)
@@ -245,10 +272,10 @@ class EmailDelivery:
         if learned:
             await learned
 
-    async def _undo(self, send: ClaimedSend) -> None:
+    async def _undo(self, send: ClaimedSend, reason: str) -> None:
         """Give a claim back whose request was not made, and what was taken for it."""
         await persist(lambda: self._log.undo_claims([send.claim]))
-        log.warning("claim_undone", send_id=send.claim.send_id, reason="too much time passed since the claim")
+        log.warning("claim_undone", send_id=send.claim.send_id, reason=reason)
         entries = [(p.email.lane, p.entry_id) for p in send.passengers if p.entry_id]
         if entries:
             await persist(lambda: self._retries.hand_back(entries))
@@ -266,28 +293,6 @@ def _each_once(passengers: Sequence[Passenger]) -> tuple[list[Passenger], list[P
     first: dict[str, Passenger] = {}
     again = [p for p in passengers if first.setdefault(p.email.email_id, p) is not p]
     return list(first.values()), again
-
-
-def _read(message: bytes | None) -> EmailContent | None:
-    """Content from the log; None: there is none, or it can't be read."""
-    try:
-        return None if message is None else EmailContent.FromString(message)
-    except DecodeError:
-        return None
-
-
-def _queued(member: Member) -> QueuedEmail:
-    # Without content that can be read the body comes out different, and the send is given up.
-    message = member.message if _read(member.message) is not None else None
-    return QueuedEmail.of_content(
-        email_id=member.email_id,
-        kind=member.kind,
-        priority=member.priority,
-        accepted_at=member.created_at,
-        expire_at=member.expire_at,
-        content=message or b"",
-        send_at=member.send_at,
-    )
 
 
 def _outgoing(passenger: Passenger) -> OutgoingEmail:

@@ -8,7 +8,7 @@ from sred_email_consumer.dead_letters import DeadLetterService
 from sred_email_core.addresses import NoAddressError, digest_of, parse_bare_address
 from sred_email_core.email_send_log.audit import Deed, anonymised
 from sred_email_core.email_send_log.erasure import END, START, Erased, ErasureLog
-from sred_email_core.errors import FieldViolation, InvalidRequestError
+from sred_email_core.errors import FieldViolation, InvalidRequestError, KeyMissingError
 from sred_email_core.queue.scripts import QueueScripts
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ class RecipientErasure:
             InvalidRequestError: The address is none; nothing was erased.
             LogUnavailableError: PostgreSQL does not answer; repeating it erases the rest.
             QueueUnavailableError: See the class.
+            KeyMissingError: Emails could not be looked through, the others are erased; repeating it erases the rest.
         """
         try:
             normalised = parse_bare_address(address)
@@ -51,6 +52,7 @@ class RecipientErasure:
         deed = Deed(deed.action, anonymised(normalised), deed.detail, deed.actor, deed.peer, deed.call_id)
         await self._letters.withdraw(await self._log.erase_traces(normalised, deed=deed))
         erased = deferred = 0
+        missing_key: KeyMissingError | None = None
         after: uuid.UUID = START
         while after != END:
             last = await self._log.page_end(after, size=_PAGE)
@@ -58,7 +60,13 @@ class RecipientErasure:
             done = await self._log.erase(found.ids, digest_of(normalised), in_copy=found.in_copy, deed=deed)
             await self._log.erase_words(normalised, after, last)
             await self._forget_in_redis(done)
+            missing_key = found.missing_key or missing_key
             erased, deferred, after = erased + done.erased, deferred + done.deferred, last
+        if missing_key is not None:
+            raise KeyMissingError(
+                f"{erased} emails are erased, others could not be looked into: {missing_key}, and repeat the call",
+                key_id=missing_key.key_id,
+            )
         return erased, deferred
 
     async def finish(self) -> int:

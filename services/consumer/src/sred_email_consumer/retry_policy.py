@@ -15,7 +15,7 @@ class Hold:
         state: Name of the DispatchState; RUNNING: the provider asked to wait, and that is all.
         reason: For people.
         duration: For how long, or until a single email is tried.
-        refused_name: Name of the refusals that are the cause; empty: another cause.
+        refused_name: Name of the refusals, or of the missing key, that are the cause; empty: another cause.
     """
 
     state: str
@@ -134,6 +134,10 @@ class RetryPolicy:
     def stop_for_refusals(self, failure: Failure) -> Hold:
         """Many different emails are refused with one name: that is no email's fault."""
         return Hold("MISCONFIGURED", f"one after the other: {failure.error}", self.probe_interval, failure.name)
+
+    def stop_for_key(self, reason: str, name: str) -> Hold:
+        """An encryption key is not here: that is no email's fault either."""
+        return Hold("MISCONFIGURED", reason, self.probe_interval, name)
 
     def _after_unknown(self, failure: Failure, attempt: int, jitter: float, *, outage: bool) -> Decision:
         if outage:

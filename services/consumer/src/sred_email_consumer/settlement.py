@@ -108,7 +108,7 @@ class Settlement:
         steps = [self._settle(send, failure.error, decision, failure.kind.name.lower())]
         hold = decision.hold
         if hold is not None:  # at once: every other slot, here and elsewhere, is about to meet the same
-            steps.append(persist(lambda: self._weather.stop(send, hold)))
+            steps.append(persist(lambda: self._weather.stop(send.first_email_id, hold)))
         elif failure.kind in (FailureKind.REJECTED, FailureKind.DOMAIN_REFUSED) and not batch:
             steps.append(persist(lambda: self._weather.refused(send, failure)))
         await asyncio.gather(*steps)

@@ -152,8 +152,12 @@ class ProviderWeather:
             log.debug("failure_not_told", reason=str(e))
             return self._now.state == "PROVIDER_DOWN"
 
-    async def stop(self, send: ClaimedSend, hold: Hold) -> None:
+    async def stop(self, first_email_id: str, hold: Hold) -> None:
         """Hold or stop delivery for every replica.
+
+        Args:
+            first_email_id: Of the send, or the work, that met the cause.
+            hold: What it is.
 
         Raises:
             QueueUnavailableError: Redis does not answer.
@@ -164,12 +168,17 @@ class ProviderWeather:
             return
         await self._scripts.stop_delivery(
             Stop(hold.state, reason, hold.duration, hold.refused_name),
-            failed=send.first_email_id,
+            failed=first_email_id,
             threshold=1,
-            first_email_id=send.first_email_id,
-            probe=self._probe_of(send),
+            first_email_id=first_email_id,
+            probe=self._probes.get(first_email_id, 0),
         )
         log.warning("delivery_stopped", state=hold.state, reason=reason, seconds=hold.duration.total_seconds())
+
+    @property
+    def cause(self) -> str:
+        """Name of what stopped delivery, as take told it last: refusals, or a key; empty: another cause, or none."""
+        return self._now.refused_name
 
     def stopped_by(self, send: ClaimedSend) -> str:
         """Name of the refusals that stopped delivery, where this request is to find out whether they go on."""
@@ -190,7 +199,7 @@ class ProviderWeather:
         else:
             in_a_row = await self._scripts.count_refusal(failure.name, kind=email.kind, domain=email.sender_domain)
             if in_a_row >= REFUSALS_IN_A_ROW:
-                await self.stop(send, self._policy.stop_for_refusals(failure))
+                await self.stop(send.first_email_id, self._policy.stop_for_refusals(failure))
         if probe := self._probe_of(send):
             await self._scripts.end_probe(probe, accepted=False)  # it says nothing about the rest: the next, at once
 

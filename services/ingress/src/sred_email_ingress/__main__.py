@@ -1,4 +1,4 @@
-"""``sred-email-ingress`` serves; ``sred-email-ingress migrate`` brings the database to the newest schema."""
+"""``sred-email-ingress`` serves; ``migrate`` makes the schema the newest one; ``keys`` counts which keys are needed."""
 
 import argparse
 import asyncio
@@ -7,14 +7,17 @@ import sys
 import asyncpg
 import structlog
 
+from sred_email_core.email_send_log.key_use import count_key_use
 from sred_email_core.email_send_log.migrate import SchemaIsBusyError, migrate
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_core.lifecycle import run_to_the_end
 from sred_email_core.logs import configure_logs
 from sred_email_core.settings import load_settings
 from sred_email_ingress.app import run
 from sred_email_ingress.contents import templates_of
 from sred_email_ingress.expiry import short_lifetimes
-from sred_email_ingress.settings import IngressSettings, MigrateSettings
+from sred_email_ingress.key_report import report
+from sred_email_ingress.settings import IngressSettings, KeyReportSettings, MigrateSettings
 from sred_email_templates import BrokenTemplatesError
 
 
@@ -24,12 +27,13 @@ def main() -> None:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["serve", "migrate"],
+        choices=["serve", "migrate", "keys"],
         default="serve",
-        help="serve (the default): accept emails. migrate: create or update the tables, safe to run at any time",
+        help="serve (the default): accept emails. migrate: create or update the tables, safe to run at any time. keys:"
+        " tell how many emails need each encryption key; exit code 1 if one is not in the file",
     )
-    command = parser.parse_args().command
-    sys.exit(_migrate() if command == "migrate" else _serve())
+    commands = {"serve": _serve, "migrate": _migrate, "keys": _keys}
+    sys.exit(commands[parser.parse_args().command]())
 
 
 def _serve() -> int:
@@ -68,6 +72,18 @@ def _migrate() -> int:
 
 def _say(what: str) -> None:
     print(f"migrate: {what}", file=sys.stderr)  # noqa: T201 - the same
+
+
+def _keys() -> int:
+    settings = load_settings(KeyReportSettings)
+    try:
+        use = asyncio.run(count_key_use(settings.postgres_dsn))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
+        print(f"keys: {e or type(e).__name__}", file=sys.stderr)  # noqa: T201 - a command's answer
+        return 1
+    lines, complete = report(KeyRingFile(settings.encryption_keys_file).ring, use)
+    print("\n".join(lines))  # noqa: T201 - the same
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ async def run(settings: IngressSettings) -> None:
             grpc_health_servicer=servicer,
             grpc_service=SERVICE,
         )
-        service.watch(pool, health)
+        service.watch(pool, health, parts.encryption_keys)
         await health.run_once()
         await stack.enter_async_context(
             running_http_server(_http_app(health, registry, webhooks), settings.ingress_http_listen)
@@ -109,6 +109,7 @@ async def run(settings: IngressSettings) -> None:
             access,
             service.loop_lag,
             parts.backpressure,
+            parts.encryption_keys,
             reconciler,
             *([webhooks.worker] if webhooks else []),
         ]

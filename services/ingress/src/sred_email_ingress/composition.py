@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.events import EventLog
 from sred_email_core.email_send_log.listing import EmailList
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_core.queue.capacity import QueueCapacity
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -43,11 +44,12 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class IngressParts:
-    """What serves calls; the loop of ``backpressure`` has not been started."""
+    """What serves calls; the loops of ``backpressure`` and ``encryption_keys`` have not been started."""
 
     dispatch: RedisStreamEmailDispatchService
     cancellation: EmailCancellation
     backpressure: Backpressure
+    encryption_keys: KeyRingFile
     listing: EmailListing
     watch: EmailWatch
 
@@ -75,6 +77,7 @@ def compose(
 
     Raises:
         BrokenTemplatesError: A template of the settings' folder is broken.
+        KeyRingError: The encryption keys can't be read.
     """
     keys = QueueKeys(settings.redis_prefix)
     scripts = QueueScripts(connections.runner, keys)
@@ -86,6 +89,7 @@ def compose(
         max_backlog=settings.max_backlog,
         max_redis_memory=settings.max_redis_memory,
     )
+    encryption_keys = KeyRingFile(settings.encryption_keys_file)
     dispatch = RedisStreamEmailDispatchService(
         acceptance_log,
         RedisEmailStreamProducer(scripts, metrics, patience=patience),
@@ -93,6 +97,7 @@ def compose(
         ContentComposer(
             SenderPolicy(settings.default_from, settings.allowed_from_domains),
             templates_of(settings.product, settings.templates_dir),
+            encryption_keys,
         ),
         ExpiryPolicy(settings.default_expiry),
         backpressure,
@@ -101,6 +106,7 @@ def compose(
         dispatch=dispatch,
         cancellation=EmailCancellation(acceptance_log, scripts, metrics, patience=patience),
         backpressure=backpressure,
+        encryption_keys=encryption_keys,
         listing=EmailListing(EmailList(connections.pool)),
         watch=EmailWatch(EventLog(connections.pool), interval=WATCH_INTERVAL),
     )

@@ -8,8 +8,11 @@ from google.protobuf.struct_pb2 import Value
 
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
 from sred.email.v1.email_pb2 import EmailKind, InlineContent, TemplateContent
-from sred.email.v1.stream_message_pb2 import EmailContent
+from sred.email.v1.stream_message_pb2 import EmailContent, EncryptedContent
+from sred_email_core.encryption import envelope
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_core.errors import FieldViolation
+from sred_email_core.queue.codec import domain_of
 from sred_email_ingress.addresses import parse_address
 from sred_email_ingress.senders import SenderPolicy
 from sred_email_templates import (
@@ -29,9 +32,10 @@ class ContentComposer:
     call that was accepted: it is told, not raised.
     """
 
-    def __init__(self, senders: SenderPolicy, templates: TemplateBook) -> None:
+    def __init__(self, senders: SenderPolicy, templates: TemplateBook, keys: KeyRingFile) -> None:
         self._senders = senders
         self._templates = templates
+        self._keys = keys
 
     def compose(self, request: SendEmailRequest) -> tuple[EmailContent, list[FieldViolation]]:
         """Make the content of an email.
@@ -46,6 +50,20 @@ class ContentComposer:
         content = _content(request, inline, request.from_address or self._senders.default_from or "")
         objection = self._senders.objection(content.from_address)
         return content, [objection, *objections] if objection else objections
+
+    def freeze(self, email_id: str, content: EmailContent) -> tuple[bytes, EncryptedContent | None]:
+        """What the log keeps of an email from now on, and the same as it travels where that is encrypted."""
+        frozen, key = content.SerializeToString(), self._keys.ring.first
+        if key is None:
+            return frozen, None
+        sealed = envelope.seal(
+            key,
+            email_id,
+            frozen,
+            has_attachments=bool(content.attachments),
+            sender_domain=domain_of(content.from_address),
+        )
+        return envelope.to_stored(sealed), sealed
 
     def _render(self, wanted: TemplateContent, kind: int) -> tuple[InlineContent, list[FieldViolation]]:
         try:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
-from sred.email.v1.stream_message_pb2 import EmailContent
+from sred.email.v1.stream_message_pb2 import EmailContent, EncryptedContent
 from sred_email_core.access.caller import caller_name
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
 from sred_email_core.email_send_log.records import SCHEDULED_IN_REDIS, EmailRecord, HeldKey, NewEmail, WrittenEmail
@@ -83,12 +83,14 @@ class _Offer:
     """An email on its way into the log.
 
     Attributes:
+        encrypted: The content as it is kept and travels, where that is encrypted.
         lane: That it travels on.
         objection: A reason to refuse it that depends on settings or time, and so does not bind a key that is held.
     """
 
     email: NewEmail
     content: EmailContent
+    encrypted: EncryptedContent | None
     lane: Lane
     objection: EmailDispatchError | None
 
@@ -229,9 +231,11 @@ class RedisStreamEmailDispatchService:
         send_at, expire_at, now = send_at_of(request), expire_at_of(request), datetime.now(UTC)
         objections = [*schedule_objections(send_at, expire_at, now), self._expiry.objection(expire_at, now)]
         violations += [objection for objection in objections if objection is not None]
+        email_id = uuid_utils.compat.uuid7()
+        message, encrypted = self._contents.freeze(str(email_id), content)
         return _Offer(
             email=NewEmail(
-                id=uuid_utils.compat.uuid7(),
+                id=email_id,
                 idempotency_key=request.idempotency_key,
                 fingerprint=fingerprint(request),
                 kind=kind,
@@ -239,13 +243,14 @@ class RedisStreamEmailDispatchService:
                 from_address=content.from_address,
                 recipients=[parse_address(to).address for to in request.to],
                 subject=content.subject,
-                message=content.SerializeToString(),
+                message=message,
                 expire_at=expire_at,
                 lifetime=self._expiry.lifetime(kind),
                 send_at=send_at,
                 caller=caller_name(),
             ),
             content=content,
+            encrypted=encrypted,
             lane=lane,
             objection=InvalidRequestError(within_bounds(violations)) if violations else None,
         )
@@ -326,6 +331,7 @@ def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedE
         size_bytes=len(offer.email.message),
         delay=delay or timedelta(),
         send_at=None if delay is None else offer.email.send_at,
+        encrypted=offer.encrypted,
         frozen=offer.email.message,
     )
     return acceptance, queued

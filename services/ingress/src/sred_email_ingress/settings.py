@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from sred_email_core.encryption.settings import EncryptionKeysFile
 from sred_email_core.settings import (
     PREFIX,
     Listen,
@@ -128,3 +129,9 @@ class MigrateSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     postgres_dsn: PostgresDsn = Field(description="the log: postgresql://user:password@host:5432/database")
+
+
+class KeyReportSettings(MigrateSettings):
+    """What ``sred-email-ingress keys`` reads from the environment."""
+
+    encryption_keys_file: EncryptionKeysFile = None

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sred_email_core.encryption.key_ring_file import KeyRingFile
 from sred_email_core.health import HealthWatch
 from sred_email_core.lifecycle import wait_for
 
@@ -77,8 +78,13 @@ class ServiceMetrics:
         self.calls = CallMetrics(registry)
         self.loop_lag = LoopLag(registry)
 
-    def watch(self, pool: "asyncpg.Pool[Any]", health: HealthWatch) -> None:
-        """Show the connections of a pool and what health knows, as they are when somebody looks."""
+    def watch(self, pool: "asyncpg.Pool[Any]", health: HealthWatch, keys: KeyRingFile) -> None:
+        """Show the connections of a pool, what health knows, and the keys, as they are when somebody looks."""
+        Gauge(
+            "sred_email_encryption_keys_unusable",
+            "1 while the file of encryption keys can't be used: the keys that were read before are.",
+            registry=self._registry,
+        ).set_function(lambda: keys.stale)
         self._registry.register(_PoolCollector(pool))
         self._registry.register(_HealthCollector(health))
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sred_email_core.access.settings import AccessSettings
+from sred_email_core.encryption.settings import EncryptionKeysFile
 from sred_email_core.redis_address import RedisCertificates, check_prefix, parse_redis_url
 
 PREFIX = "SRED_EMAIL_"
@@ -96,6 +97,7 @@ class ServiceSettings(AccessSettings):
     drain_timeout: Seconds = Field(default=timedelta(seconds=25), description="from SIGTERM to exit")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] | None = Field(default=None, description="unset: console on a terminal")
+    encryption_keys_file: EncryptionKeysFile = None
 
     @field_validator("redis_prefix")
     @classmethod

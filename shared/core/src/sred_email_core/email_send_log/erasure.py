@@ -1,7 +1,7 @@
 """The log as it forgets a person."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -17,12 +17,17 @@ from sred_email_core.email_send_log import audit
 from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.email_send_log.suppressions import suppression_columns
+from sred_email_core.encryption.envelope import from_stored, is_encrypted, unseal
+from sred_email_core.encryption.key_ring_file import KeyRingFile
+from sred_email_core.errors import KeyMissingError, UnreadableContentError
 
 log = structlog.get_logger(__name__)
 
 START = uuid.UUID(int=0)
 END = uuid.UUID(int=2**128 - 1)
 _AT_ONCE = 200
+_MOST_BYTES = 8 * 1024 * 1024
+"""Of contents in memory, where one alone is not more."""
 
 
 @dataclass(slots=True)
@@ -42,17 +47,19 @@ class Erased:
     letters: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Addressed:
     """Emails to an address.
 
     Attributes:
         ids: All of them.
         in_copy: Those that have it in cc or bcc only.
+        missing_key: Why some could not be looked at; None: all were.
     """
 
-    ids: list[uuid.UUID]
-    in_copy: list[uuid.UUID]
+    ids: list[uuid.UUID] = field(default_factory=list)
+    in_copy: list[uuid.UUID] = field(default_factory=list)
+    missing_key: KeyMissingError | None = None
 
 
 class ErasureLog:
@@ -61,8 +68,9 @@ class ErasureLog:
     Every method raises LogUnavailableError when PostgreSQL does not answer; repeating it is safe.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", *, horizon: timedelta) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", keys: KeyRingFile, *, horizon: timedelta) -> None:
         self._pool = pool
+        self._keys = keys
         self._horizon = horizon
 
     async def page_end(self, after: uuid.UUID, *, size: int) -> uuid.UUID:
@@ -73,14 +81,37 @@ class ErasureLog:
         """Emails of a page that have an address (normalised) in to, cc or bcc."""
         needles = (address, _escaped(address))
         rows = await postgres.run(lambda: self._pool.fetch(query("find_addressed"), after, last, *needles))
-        found = Addressed([], [])
+        found = Addressed()
         for row in rows:
-            in_to = address in map(bare_address, row["recipients"])
-            if in_to or address in _copied_to(row):
+            if address in map(bare_address, row["recipients"]):
                 found.ids.append(row["id"])
-                if not in_to:
-                    found.in_copy.append(row["id"])
+            elif not is_encrypted(row["message"]):
+                self._look_into(found, address, row)
+        encrypted = await postgres.run(lambda: self._pool.fetch(query("find_encrypted"), after, last))
+        known = {*found.ids}
+        for group in _in_loads([row for row in encrypted if row["id"] not in known]):
+            for row in await postgres.run(lambda group=group: self._pool.fetch(query("get_messages"), group)):  # type: ignore[misc]
+                self._look_into(found, address, row)
         return found
+
+    def _look_into(self, found: Addressed, address: str, row: asyncpg.Record) -> None:
+        """Add an email that has the address in cc or bcc, as far as its content tells."""
+        email_id, message = row["id"], row["message"]
+        if message is None:
+            return
+        try:
+            sealed = from_stored(message)
+            content = (
+                EmailContent.FromString(message) if sealed is None else unseal(self._keys.ring, str(email_id), sealed)
+            )
+        except KeyMissingError as e:
+            found.missing_key = e
+        except (DecodeError, UnreadableContentError):
+            log.error("content_unreadable", email_id=str(email_id))  # noqa: TRY400 - a traceback would quote it
+        else:
+            if address in map(bare_address, (*content.to, *content.cc, *content.bcc)):
+                found.ids.append(email_id)
+                found.in_copy.append(email_id)
 
     async def erase_words(self, address: str, after: uuid.UUID, last: uuid.UUID) -> None:
         """Forget errors of a page's emails that name an address."""
@@ -153,15 +184,18 @@ def _add(result: Erased, row: asyncpg.Record) -> None:
         result.cancelled.append(row["email_id"])
 
 
-def _copied_to(row: asyncpg.Record) -> list[str]:
-    if row["message"] is None:
-        return []
-    try:
-        content = EmailContent.FromString(row["message"])
-    except DecodeError:
-        log.error("content_unreadable", email_id=str(row["id"]))  # noqa: TRY400 - a traceback would quote it
-        return []
-    return [bare_address(address) for address in (*content.to, *content.cc, *content.bcc)]
+def _in_loads(rows: Sequence[asyncpg.Record]) -> Iterator[list[uuid.UUID]]:
+    """Ids of emails whose contents are read together."""
+    group: list[uuid.UUID] = []
+    size_bytes = 0
+    for row in rows:
+        if group and (len(group) == _AT_ONCE or size_bytes + row["size_bytes"] > _MOST_BYTES):
+            yield group
+            group, size_bytes = [], 0
+        group.append(row["id"])
+        size_bytes += row["size_bytes"]
+    if group:
+        yield group
 
 
 def _escaped(address: str) -> str:

@@ -68,13 +68,18 @@ def to_stored(sealed: EncryptedContent) -> bytes:
     return _MARK + sealed.SerializeToString()
 
 
+def is_encrypted(message: bytes | None) -> bool:
+    """Whether what the log keeps of an email is encrypted."""
+    return message is not None and message.startswith(_MARK)
+
+
 def from_stored(message: bytes) -> EncryptedContent | None:
     """What the log keeps of an email, if that is encrypted; None: it is not.
 
     Raises:
         DecodeError: It is neither.
     """
-    return EncryptedContent.FromString(message[len(_MARK) :]) if message.startswith(_MARK) else None
+    return EncryptedContent.FromString(message[len(_MARK) :]) if is_encrypted(message) else None
 
 
 def _associated_data(email_id: str, sealed: EncryptedContent) -> bytes:

@@ -48,14 +48,15 @@ class KeyRing:
             keys: The first one is for new emails; ids differ.
             lost: Ids of keys that nobody has any more.
         """
-        self._keys: Mapping[str, EncryptionKey] = {key.id: key for key in keys}
+        self.keys = tuple(keys)
+        self._by_id: Mapping[str, EncryptionKey] = {key.id: key for key in keys}
         self.lost = frozenset(lost)
         self.first: EncryptionKey | None = keys[0] if keys else None
 
     @property
     def ids(self) -> list[str]:
         """Of the keys that are there, in order."""
-        return list(self._keys)
+        return list(self._by_id)
 
     def find(self, key_id: str, check: bytes) -> EncryptionKey:
         """The key that something was encrypted with.
@@ -64,7 +65,7 @@ class KeyRing:
             KeyMissingError: It is not here, or another one has its id.
             UnreadableContentError: It is lost.
         """
-        key = self._keys.get(key_id)
+        key = self._by_id.get(key_id)
         if key is not None and key.check == check:
             return key
         if key_id in self.lost:

@@ -1,0 +1,32 @@
+"""``sred-email-ingress keys``: which encryption keys there are, and how many emails need each."""
+
+from collections.abc import Mapping
+
+from sred_email_core.encryption.key_ring import KeyRing
+
+
+def report(ring: KeyRing, use: Mapping[tuple[str, bytes], int]) -> tuple[list[str], bool]:
+    """Lines to print, and whether each email's key is in the ring or known to be lost.
+
+    Args:
+        ring: As the file has it.
+        use: How many emails need each key, by its id and its check value; without an id: whose content is damaged.
+    """
+    uses = {key: "for new emails" if key is ring.first else "" for key in ring.keys}
+    rows = [("KEY", "EMAILS", "")]
+    rows += [(key.id, str(use.get((key.id, key.check), 0)), said) for key, said in uses.items()]
+    rows += [(key_id, str(_emails(use, key_id)), "lost") for key_id in sorted(ring.lost)]
+    have = {(key.id, key.check) for key in ring.keys}
+    missing = sorted(key for key in use if key[0] and key[0] not in ring.lost and key not in have)
+    for key_id, check in missing:
+        said = "another key has this id in the file" if key_id in ring.ids else "is not in the file"
+        rows.append((key_id, str(use[key_id, check]), said))
+    if damaged := _emails(use, ""):
+        rows.append(("?", str(damaged), "damaged"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [line.rstrip() for line in lines], not missing
+
+
+def _emails(use: Mapping[tuple[str, bytes], int], key_id: str) -> int:
+    return sum(emails for (used_id, _), emails in use.items() if used_id == key_id)
