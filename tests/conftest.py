@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -33,7 +34,8 @@ def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL with a migrated database to copy; shared, so tests that stop it start their own."""
     # In a folder of its own: as root it runs as another user, and every run of pytest closes the folder of all runs.
     folder = tempfile.TemporaryDirectory(prefix="sred-email-postgres-", ignore_cleanup_errors=True)
-    server = PostgresServer(Path(folder.name), settings={"fsync": "off"})
+    binaries = os.environ.get("SRED_EMAIL_TEST_POSTGRES_BINARIES")  # of another version; CONTRIBUTING.md
+    server = PostgresServer(Path(folder.name), binaries=Path(binaries) if binaries else None, settings={"fsync": "off"})
 
     async def prepare() -> None:
         await server.start()

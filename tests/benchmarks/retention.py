@@ -1,6 +1,6 @@
 """How fast emails leave the log, and what SendEmail feels of it.
 
-Run it on a quiet machine: .venv/bin/python tests/benchmarks/retention.py [--emails 1000000] [--seconds 20]
+Run it on a quiet machine: PYTHONPATH=tests .venv/bin/python -m benchmarks.retention [--emails 1000000] [--seconds 20]
 PostgreSQL with fsync. Each email that ended has its row and two events. A caller makes a fixed number of calls a
 second, first alone, then while emails leave at the pace of the services, then while they leave without any rest.
 """
@@ -15,10 +15,11 @@ import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 import grpc
-from reconciler import ingress
+from benchmarks.reconciler import ingress
 
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
@@ -29,6 +30,9 @@ from sred_email_core.email_send_log.retention import BEGINNING, RetentionLog
 from sred_email_core.postgres import open_pool
 from sred_email_local.engines import PostgresServer, ValkeyServer
 from sred_email_local.ports import free_port
+
+if TYPE_CHECKING:  # the stub that knows grpc.aio exists for type checkers only
+    from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceAsyncStub
 
 _CALLS_A_SECOND = 50
 _KEPT = timedelta(days=30)
@@ -62,7 +66,7 @@ async def calls(address: str, name: str, seconds: float) -> None:
     """Call SendEmail at a steady rate and print how long it took."""
     took: list[float] = []
 
-    async def call(stub: EmailDispatchServiceStub, number: int) -> None:
+    async def call(stub: "EmailDispatchServiceAsyncStub", number: int) -> None:
         request = SendEmailRequest(
             idempotency_key=f"{name}-{number}",
             kind=email_pb2.EMAIL_KIND_WELCOME,
@@ -75,7 +79,7 @@ async def calls(address: str, name: str, seconds: float) -> None:
         took.append((time.monotonic() - began) * 1000)
 
     async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
-        stub = EmailDispatchServiceStub(channel)
+        stub: EmailDispatchServiceAsyncStub = EmailDispatchServiceStub(channel)
         for number in range(round(seconds * _CALLS_A_SECOND)):
             group.create_task(call(stub, number))
             await asyncio.sleep(1 / _CALLS_A_SECOND)
@@ -111,7 +115,7 @@ async def forget(dsn: str, rest: int) -> None:
 
 async def beside(dsn: str, rest: int, seconds: float, address: str, name: str) -> None:
     """Call while another process lets emails leave."""
-    arguments = [__file__, "--forget", dsn, "--rest", str(rest)]
+    arguments = ["-m", "benchmarks.retention", "--forget", dsn, "--rest", str(rest)]
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments)
     await calls(address, name, seconds)
     if process.returncode is None:
