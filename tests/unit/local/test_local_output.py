@@ -87,13 +87,16 @@ def test_only_final_statuses_are_ends(status: str, ended: bool) -> None:
 
 def test_the_addresses_shown_are_those_of_this_run(tmp_path: Path) -> None:
     settings = read_settings({"SRED_EMAIL_LOCAL_SANDBOX_PORT": "18025", "SRED_EMAIL_LOCAL_FOLDER": str(tmp_path)})
-    text = where_to_look(Stack(settings, (), "postgresql://there", "redis://there"))
+    text = where_to_look(Stack(settings, (), "postgresql://there", "redis://there", "sred_x"))
     for place in ("http://127.0.0.1:18025/\n", "http://127.0.0.1:8080/readyz\n", " 127.0.0.1:50052\n"):
         assert place in text
+    assert "export SRED_EMAIL_TOKEN=sred_x\n" in text
 
 
 def test_with_a_key_of_resend_no_inbox_is_promised() -> None:
-    text = where_to_look(Stack(read_settings({"RESEND_API_KEY": "re_x"}), (), "postgresql://there", "redis://there"))
+    text = where_to_look(
+        Stack(read_settings({"RESEND_API_KEY": "re_x"}), (), "postgresql://there", "redis://there", "sred_x")
+    )
     assert "through Resend" in text
     assert "8025" not in text
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from sred_email_core.access.tokens import Scope, parse_tokens
+from sred_email_local.local_token import local_token
 from sred_email_local.ports import PortTakenError, PortUse, check_free, free_port, is_free
 from sred_email_local.service_environment import service_environment
 from sred_email_local.settings import LocalSettings, Ports, SettingsError, read_settings
 
+OURS = Path("/ours/tokens")
+
 
 def environment_of(settings: LocalSettings) -> dict[str, str]:
-    return service_environment(settings, "postgresql://there", "redis://there")
+    return service_environment(settings, "postgresql://there", "redis://there", OURS if settings.uses_token else None)
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
@@ -85,8 +89,26 @@ def test_with_a_key_of_resend_emails_go_to_resend() -> None:
 
 
 def test_a_key_file_or_a_certificate_of_elsewhere_is_left_out() -> None:
-    elsewhere = {"RESEND_API_KEY_FILE": "/key", "SRED_EMAIL_TLS_CERT_FILE": "/cert", "SRED_EMAIL_TOKENS_FILE": "/t"}
+    elsewhere = {"RESEND_API_KEY_FILE": "/key", "SRED_EMAIL_TLS_CERT_FILE": "/cert", "SRED_EMAIL_TOKEN": "x"}
     assert not elsewhere.keys() & environment_of(read_settings(elsewhere)).keys()
+
+
+def test_callers_show_a_token_of_this_run_unless_off_was_said() -> None:
+    environment = environment_of(read_settings({"SRED_EMAIL_TOKENS_FILE": "/elsewhere"}))
+    assert (environment["SRED_EMAIL_AUTH"], environment["SRED_EMAIL_TOKENS_FILE"]) == ("tokens", str(OURS))
+    environment = environment_of(read_settings({"SRED_EMAIL_AUTH": "off"}))
+    assert environment["SRED_EMAIL_AUTH"] == "off"
+    assert "SRED_EMAIL_TOKENS_FILE" not in environment
+
+
+def test_the_token_of_a_folder_stays_and_the_services_know_its_digest(tmp_path: Path) -> None:
+    made = local_token(tmp_path)
+    assert local_token(tmp_path) == made
+    assert (tmp_path / "token").stat().st_mode & 0o077 == 0
+    assert made.token not in made.tokens_file.read_text()
+    grant = parse_tokens(made.tokens_file.read_text()).find(made.token)
+    assert grant is not None
+    assert grant.scopes == set(Scope)
 
 
 def test_preferences_of_the_caller_stay() -> None:

@@ -27,9 +27,9 @@ async def run_demo(settings: LocalSettings) -> int:
     """
     folder = settings.folder / "demo"
     address = f"{LOOPBACK}:{settings.ports.ingress_grpc}"
-    async with running_stack(settings, folder, say, empty=True):
-        sent = await send_samples(address, sandbox=settings.uses_sandbox)
-        results = await await_ends(address, sent, _ENDS_S)
+    async with running_stack(settings, folder, say, empty=True) as stack:
+        sent = await send_samples(address, stack.token, sandbox=settings.uses_sandbox)
+        results = await await_ends(address, stack.token, sent, _ENDS_S)
     return show_results(results)
 
 

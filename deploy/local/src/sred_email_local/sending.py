@@ -66,11 +66,12 @@ def sample_request(sample: Sample, to: str, run_id: str) -> SendEmailRequest:
     )
 
 
-async def send_samples(address: str, *, sandbox: bool) -> Mapping[str, Sample]:
+async def send_samples(address: str, token: str, *, sandbox: bool) -> Mapping[str, Sample]:
     """Send one email of each kind.
 
     Args:
         address: Of the ingress' gRPC, host:port.
+        token: Of the caller; empty: none is needed.
         sandbox: Whether the emails stay on this machine.
 
     Returns:
@@ -85,16 +86,17 @@ async def send_samples(address: str, *, sandbox: bool) -> Mapping[str, Sample]:
         ingress = EmailDispatchServiceStub(channel)
         for sample in SAMPLES:
             request = sample_request(sample, recipient(sample, sandbox=sandbox), run_id)
-            response = await ingress.SendEmail(request, timeout=_CALL_S, wait_for_ready=True)
+            response = await ingress.SendEmail(request, timeout=_CALL_S, wait_for_ready=True, metadata=_bearer(token))
             sent[response.email_id] = sample
     return sent
 
 
-async def await_ends(address: str, sent: Mapping[str, Sample], timeout_s: float) -> Sequence[Result]:
+async def await_ends(address: str, token: str, sent: Mapping[str, Sample], timeout_s: float) -> Sequence[Result]:
     """Wait until each email has ended, or the time is over.
 
     Args:
         address: Of the ingress' gRPC, host:port.
+        token: Of the caller; empty: none is needed.
         sent: Samples by email id.
         timeout_s: Seconds for all of them together.
     """
@@ -104,13 +106,19 @@ async def await_ends(address: str, sent: Mapping[str, Sample], timeout_s: float)
 
         async def await_end(email_id: str, sample: Sample) -> Result:
             while True:
-                response = await ingress.GetEmail(GetEmailRequest(email_id=email_id), timeout=_CALL_S)
+                response = await ingress.GetEmail(
+                    GetEmailRequest(email_id=email_id), timeout=_CALL_S, metadata=_bearer(token)
+                )
                 result = Result(sample, ", ".join(response.email.to), response.email)
                 if result.ended or time.monotonic() > deadline:
                     return result
                 await asyncio.sleep(_POLL_S)
 
         return await asyncio.gather(*(await_end(email_id, sample) for email_id, sample in sent.items()))
+
+
+def _bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def _channel(address: str) -> grpc.aio.Channel:

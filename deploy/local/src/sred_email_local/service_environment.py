@@ -1,5 +1,7 @@
 """The environment that the two services get. Pure."""
 
+from pathlib import Path
+
 from sred_email_local.ports import LOOPBACK
 from sred_email_local.settings import LocalSettings
 
@@ -10,13 +12,16 @@ _RESEND_SENDER = "SREDSimplify <onboarding@resend.dev>"  # the only one that an 
 _DROPPED = ("SRED_EMAIL_TLS_", "SRED_EMAIL_TOKEN", "RESEND_API_KEY_FILE")
 
 
-def service_environment(settings: LocalSettings, postgres_dsn: str, redis_url: str) -> dict[str, str]:
+def service_environment(
+    settings: LocalSettings, postgres_dsn: str, redis_url: str, tokens_file: Path | None
+) -> dict[str, str]:
     """What ingress and consumer run with: the inherited environment, and over it what belongs to this machine.
 
     Args:
         settings: Of this run.
         postgres_dsn: Where PostgreSQL is.
         redis_url: Where Valkey is.
+        tokens_file: Who may call; None: everybody.
     """
     ports = settings.ports
     inherited = {name: value for name, value in settings.environment.items() if not name.startswith(_DROPPED)}
@@ -30,13 +35,15 @@ def service_environment(settings: LocalSettings, postgres_dsn: str, redis_url: s
     ours = {
         "SRED_EMAIL_POSTGRES_DSN": postgres_dsn,
         "SRED_EMAIL_REDIS_URL": redis_url,
-        "SRED_EMAIL_AUTH": "off",
+        "SRED_EMAIL_AUTH": "off" if tokens_file is None else "tokens",
         "SRED_EMAIL_INGRESS_GRPC_LISTEN": f"{LOOPBACK}:{ports.ingress_grpc}",
         "SRED_EMAIL_INGRESS_HTTP_LISTEN": f"{LOOPBACK}:{ports.ingress_http}",
         "SRED_EMAIL_CONSUMER_GRPC_LISTEN": f"{LOOPBACK}:{ports.consumer_grpc}",
         "SRED_EMAIL_CONSUMER_HTTP_LISTEN": f"{LOOPBACK}:{ports.consumer_http}",
         "RESEND_API_KEY": settings.resend_api_key or SANDBOX_API_KEY,
     }
+    if tokens_file is not None:
+        ours["SRED_EMAIL_TOKENS_FILE"] = str(tokens_file)
     if settings.uses_sandbox:
         ours["SRED_EMAIL_RESEND_BASE_URL"] = f"http://{LOOPBACK}:{ports.sandbox}"
     return {**defaults, **inherited, **ours}

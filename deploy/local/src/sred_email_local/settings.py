@@ -61,6 +61,11 @@ class LocalSettings:
         """Whether emails stay on this machine."""
         return self.resend_api_key is None
 
+    @property
+    def uses_token(self) -> bool:
+        """Whether callers must show a token; not if ``SRED_EMAIL_AUTH=off`` was said."""
+        return self.environment.get("SRED_EMAIL_AUTH", "").strip() != "off"
+
 
 def read_settings(environment: Mapping[str, str]) -> LocalSettings:
     """Read the environment.

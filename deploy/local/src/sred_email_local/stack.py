@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from sred_email_local.engines import PostgresServer, ValkeyServer
+from sred_email_local.local_token import local_token
 from sred_email_local.ports import LOOPBACK, check_free
 from sred_email_local.process import Process
 from sred_email_local.service_environment import service_environment
@@ -39,12 +40,14 @@ class Stack:
         processes: Every child, in the order of starting.
         postgres_dsn: Where PostgreSQL is.
         redis_url: Where Valkey is.
+        token: What callers show; empty: nothing.
     """
 
     settings: LocalSettings
     processes: tuple[Process, ...]
     postgres_dsn: str
     redis_url: str
+    token: str
 
     def check_alive(self) -> None:
         """Make sure that every child runs.
@@ -85,13 +88,14 @@ async def running_stack(
         if settings.uses_sandbox:
             say("starting the sandbox provider")
             processes.append(await _start_sandbox(cleanup, settings, folder))
-        environment = service_environment(settings, postgres.dsn, valkey.url)
+        token = local_token(folder) if settings.uses_token else None
+        environment = service_environment(settings, postgres.dsn, valkey.url, token.tokens_file if token else None)
         say("bringing the database to the newest schema")
         await _migrate(folder, environment)
         say("starting ingress and consumer")
         processes += await _start_services(cleanup, settings, folder, environment)
         try:
-            yield Stack(settings, tuple(processes), postgres.dsn, valkey.url)
+            yield Stack(settings, tuple(processes), postgres.dsn, valkey.url, token.token if token else "")
         finally:
             say("stopping")
 

@@ -26,7 +26,8 @@ async def run_up(settings: LocalSettings) -> int:
     """
     async with running_stack(settings, settings.folder / "up", say) as stack:
         following = _follow_services(stack)
-        await send_samples(f"{LOOPBACK}:{settings.ports.ingress_grpc}", sandbox=settings.uses_sandbox)
+        address = f"{LOOPBACK}:{settings.ports.ingress_grpc}"
+        await send_samples(address, stack.token, sandbox=settings.uses_sandbox)
         say(where_to_look(stack))
         await _show_logs(stack, following)
     return 0
@@ -47,6 +48,8 @@ def where_to_look(stack: Stack) -> str:
     }
     lines = [f"  {name:<15}{place}" for name, place in places.items()]
     head = "Everything runs, and one email of each kind was sent."
+    if stack.token:
+        lines += ["", "To call it, say this in another terminal first:", "", f"  export SRED_EMAIL_TOKEN={stack.token}"]
     return "\n".join(["", head, "", *lines, "", "Ctrl-C stops all of it. What the services say:", ""])
 
 

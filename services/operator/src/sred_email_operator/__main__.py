@@ -19,6 +19,7 @@ from sred_email_operator.commands.stats import stats
 from sred_email_operator.commands.status import status
 from sred_email_operator.commands.suppressions import suppressions
 from sred_email_operator.commands.template import app as template
+from sred_email_operator.commands.token import app as token
 from sred_email_operator.commands.watch import watch
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ app.command("list", epilog=_example("sred-email list --status FAILED --after 24h
 app.command(epilog=_example("sred-email watch 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(watch)
 app.command(epilog=_example("sred-email cancel 019a9c2e-7d40-7000-8000-2f3b1c5d7e90"))(cancel)
 app.add_typer(template, name="template")
+app.add_typer(token, name="token")
 app.command(epilog=_example("sred-email stats --watch"))(stats)
 app.add_typer(dlq)
 app.command(epilog=_example("sred-email pause --lane LOW --reason 'a newsletter went out twice'"))(pause)

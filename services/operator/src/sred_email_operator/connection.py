@@ -12,6 +12,9 @@ from sred.email.v1.google_rpc import error_details_pb2
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_client.status import FailedCall, details_of, rich_status
 from sred_email_operator import output
+from sred_email_operator.credentials import Credentials, CredentialsError
+from sred_email_operator.options import credentials_from_environment
+from sred_email_operator.signing import AioSigner, AioStreamSigner, Said, SyncSigner
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the services are inside; a proxy for the web is not the way to them
@@ -44,13 +47,44 @@ def dispatch_service(address: str) -> Iterator[EmailDispatchServiceStub]:
 
 
 def channel_to(address: str) -> grpc.Channel:
-    """A channel to a service; a context manager, at whose end it is closed."""
-    return grpc.insecure_channel(address, options=_OPTIONS)
+    """A channel to a service, with the credentials of the environment; a context manager, at whose end it is closed.
+
+    Raises:
+        typer.BadParameter: The credentials can't be used.
+    """
+    credentials = _usable_credentials(address)
+    secured = credentials.channel_credentials()
+    if secured is None:
+        channel = grpc.insecure_channel(address, options=_OPTIONS)
+    else:
+        channel = grpc.secure_channel(address, secured, options=_OPTIONS)
+    return grpc.intercept_channel(channel, SyncSigner(lambda: _said(credentials)))
 
 
 def aio_channel_to(address: str) -> grpc.aio.Channel:
     """The same for asyncio."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    credentials = _usable_credentials(address)
+    secured = credentials.channel_credentials()
+    signers = [AioSigner(lambda: _said(credentials)), AioStreamSigner(lambda: _said(credentials))]
+    if secured is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=signers)
+    return grpc.aio.secure_channel(address, secured, options=_OPTIONS, interceptors=signers)
+
+
+def _usable_credentials(address: str) -> Credentials:
+    credentials = credentials_from_environment()
+    try:
+        credentials.check(address)
+    except CredentialsError as error:
+        raise typer.BadParameter(error.reason, param_hint=error.variable) from error
+    return credentials
+
+
+def _said(credentials: Credentials) -> Said:
+    try:
+        return (*credentials.metadata(), *operator_metadata(credentials.operator))
+    except CredentialsError:  # the token's file is being replaced: the service will say what is missing
+        return operator_metadata(credentials.operator)
 
 
 def operator_metadata(name: str) -> tuple[tuple[str, bytes], ...]:

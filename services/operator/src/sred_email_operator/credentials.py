@@ -1,15 +1,14 @@
 """What the command line and the console show the services: a token, maybe a certificate, and for whom they call."""
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
 from sred_email_client import Tls
+from sred_email_client.connection import is_loopback
 
 _TOKEN_KEY = "authorization"  # noqa: S105 - no token, the name of where it goes
-_LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
 
 class CredentialsError(Exception):
@@ -97,14 +96,3 @@ class Credentials:
             raise CredentialsError(
                 "SRED_EMAIL_TLS_CLIENT_CERT_FILE", "goes with SRED_EMAIL_TLS_CLIENT_KEY_FILE: set both, or neither"
             ) from error
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address, ``host:port`` or a target of gRPC, is on this machine."""
-    if address.startswith("unix:"):
-        return True
-    host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in _LOOPBACK_NAMES

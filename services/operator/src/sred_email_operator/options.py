@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sred_email_client import Tls
+from sred_email_operator.credentials import Credentials
 from sred_email_templates import Product
 
 DEFAULT_INGRESS_ADDRESS = "localhost:50051"
@@ -65,3 +67,38 @@ def product_from_environment() -> Product:
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint=_PRODUCT_VARIABLES[field]) from error
     return Product(**said)
+
+
+def credentials_from_environment() -> Credentials:
+    """Read what the services are shown.
+
+    Raises:
+        typer.BadParameter: A variable is wrong.
+    """
+
+    def said(name: str) -> str:
+        return os.environ.get(f"SRED_EMAIL_{name}", "").strip()
+
+    if said("TOKEN") and said("TOKEN_FILE"):
+        raise typer.BadParameter(
+            "is set, and SRED_EMAIL_TOKEN_FILE, too: unset one of them", param_hint="SRED_EMAIL_TOKEN"
+        )
+    if said("PLAINTEXT_TOKEN") not in ("", "allow"):
+        raise typer.BadParameter("must be allow, or unset", param_hint="SRED_EMAIL_PLAINTEXT_TOKEN")
+    ca_file = said("TLS_CA_FILE")
+    if not ca_file and (said("TLS_CLIENT_CERT_FILE") or said("TLS_CLIENT_KEY_FILE")):
+        raise typer.BadParameter(
+            "is required beside a certificate of one's own: the authorities that the services' certificates are of",
+            param_hint="SRED_EMAIL_TLS_CA_FILE",
+        )
+    tls = None
+    if ca_file:
+        certificate, key = said("TLS_CLIENT_CERT_FILE") or None, said("TLS_CLIENT_KEY_FILE") or None
+        tls = Tls(ca_file=ca_file, cert_file=certificate, key_file=key)
+    return Credentials(
+        token=said("TOKEN"),
+        token_file=Path(said("TOKEN_FILE")) if said("TOKEN_FILE") else None,
+        tls=tls,
+        plaintext_token=said("PLAINTEXT_TOKEN") == "allow",
+        operator=said("OPERATOR"),
+    )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import grpc
 
@@ -39,7 +39,7 @@ class EmailClient:
         target: str,
         *,
         token: str | Callable[[], str] | None = None,
-        tls: Tls | None = None,
+        tls: Tls | Literal["plaintext"] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         options: Sequence[tuple[str, int | str]] = (),
@@ -50,13 +50,14 @@ class EmailClient:
             target: Where the ingress is: ``host:port``. Of a name that has several addresses, such as a headless
                 service of Kubernetes (``dns:///sred-email-ingress:50051``), all are used in turn.
             token: Bearer token; a function is asked anew for each call, for tokens that change.
-            tls: None: plaintext.
+            tls: How the connection is encrypted. None: not at all, and a token goes to this machine only.
+                ``"plaintext"``: not at all, and a token goes to others, too, where the network may be trusted with it.
             timeout: Seconds that a call may take, repeats included; each call can say otherwise.
             retry: When calls are repeated; ``RetryPolicy(max_attempts=1)``: never.
             options: Further channel arguments of gRPC.
 
         Raises:
-            ValueError: The target is empty, or the timeout not positive.
+            ValueError: The target is empty, the timeout not positive, or a token would travel unencrypted.
         """
         self._connection = Connection(target, token, tls, timeout, retry or RetryPolicy(), options)
         self._channel: grpc.aio.Channel | None = None
@@ -77,10 +78,10 @@ class EmailClient:
             ValueError: What ``tls`` names does not fit together.
         """
         connection = self._connection
-        if connection.tls is None:
+        credentials = connection.credentials
+        if credentials is None:
             self._channel = grpc.aio.insecure_channel(connection.target, options=connection.channel_options)
         else:
-            credentials = connection.tls.credentials()
             self._channel = grpc.aio.secure_channel(connection.target, credentials, options=connection.channel_options)
         self._stub = EmailDispatchServiceStub(self._channel)
 

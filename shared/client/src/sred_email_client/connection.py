@@ -1,5 +1,6 @@
 """The way to the service: where, how it is secured, and how long a call may take. Both faces of the client share it."""
 
+import ipaddress
 import json
 import random
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import grpc
 
@@ -62,6 +64,17 @@ class Tls:
         return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
 
 
+def is_loopback(target: str) -> bool:
+    """Whether a target, ``host:port`` or one of gRPC's, is on this machine."""
+    if target.startswith("unix:"):
+        return True
+    host = target.removeprefix("dns:///").rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """What a client was told about its service.
@@ -69,7 +82,7 @@ class Connection:
     Attributes:
         target: ``host:port``, or a target of gRPC such as ``dns:///sred-email-ingress:50051``.
         token: Sent as a bearer token with each call; a function is asked anew each time. None: no token.
-        tls: None: plaintext.
+        tls: None: plaintext, and a token only to this machine. ``plaintext``: to others, too.
         timeout_s: How long a call may take, repeats included, unless it says otherwise.
         retry: When calls are repeated.
         options: Channel arguments of gRPC, beside or instead of ``OPTIONS``.
@@ -77,7 +90,7 @@ class Connection:
 
     target: str
     token: str | Callable[[], str] | None = field(repr=False)
-    tls: Tls | None
+    tls: Tls | Literal["plaintext"] | None
     timeout_s: float
     retry: RetryPolicy
     options: Sequence[tuple[str, int | str]]
@@ -86,6 +99,21 @@ class Connection:
         if not self.target:
             raise ValueError("target is empty: give host:port of the ingress, such as localhost:50051")
         _positive(self.timeout_s)
+        if self.token is not None and self.tls is None and not is_loopback(self.target):
+            raise ValueError(
+                f"the token would travel to {self.target} unencrypted: give tls=Tls(ca_file=…), or tls='plaintext' "
+                "where the network may be trusted with it"
+            )
+
+    @property
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Of the channel, its files read anew; None: plaintext.
+
+        Raises:
+            OSError: A file can't be read.
+            ValueError: What ``tls`` names does not fit together.
+        """
+        return self.tls.credentials() if isinstance(self.tls, Tls) else None
 
     @property
     def channel_options(self) -> list[tuple[str, int | str]]:

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 import grpc
 
@@ -33,7 +33,7 @@ class SyncEmailClient:
         target: str,
         *,
         token: str | Callable[[], str] | None = None,
-        tls: Tls | None = None,
+        tls: Tls | Literal["plaintext"] | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         options: Sequence[tuple[str, int | str]] = (),
@@ -41,7 +41,7 @@ class SyncEmailClient:
         """Prepare; nothing is opened yet. The arguments are those of ``EmailClient``.
 
         Raises:
-            ValueError: The target is empty, or the timeout not positive.
+            ValueError: The target is empty, the timeout not positive, or a token would travel unencrypted.
         """
         self._connection = Connection(target, token, tls, timeout, retry or RetryPolicy(), options)
         self._lock = threading.Lock()
@@ -144,9 +144,10 @@ class SyncEmailClient:
 
     def _open(self) -> grpc.Channel:
         connection = self._connection
-        if connection.tls is None:
+        credentials = connection.credentials
+        if credentials is None:
             return grpc.insecure_channel(connection.target, options=connection.channel_options)
-        return grpc.secure_channel(connection.target, connection.tls.credentials(), options=connection.channel_options)
+        return grpc.secure_channel(connection.target, credentials, options=connection.channel_options)
 
     def _forget(self) -> None:
         """In the child of a fork: what was the parent's is not used, nor closed, which would need its threads."""
