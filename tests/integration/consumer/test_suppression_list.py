@@ -28,6 +28,10 @@ class FromHere:
         """Where the call comes from."""
         return "ipv4:127.0.0.1:1"
 
+    def invocation_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        """What it carries: nothing."""
+        return ()
+
 
 CONTEXT: Any = FromHere()
 """The calls ask nothing of it."""
