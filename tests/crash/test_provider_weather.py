@@ -20,7 +20,7 @@ INTERVAL_S = 15
 
 async def state_of(consumer: Consumer) -> tuple[str, str]:
     """The state of delivery, and why."""
-    stats, _ = await consumer.parts.operations.stats()
+    stats = (await consumer.parts.operations.stats()).queue
     return stats.dispatch.state, stats.dispatch.reason
 
 

@@ -102,7 +102,8 @@ async def run(settings: ConsumerSettings) -> None:
         )
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
         watching = (health, access, service.loop_lag, parts.watch, parts.encryption_keys)
-        await serve([*watching, parts.consumer, parts.promoter, parts.reclaimer, parts.eraser, parts.retention], stop)
+        working = (parts.consumer, parts.promoter, parts.reclaimer, parts.eraser, parts.retention, parts.minutes)
+        await serve([*watching, *working], stop)
         try:
             await parts.scripts.leave(name)
         except QueueUnavailableError as e:

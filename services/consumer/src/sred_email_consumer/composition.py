@@ -16,6 +16,7 @@ from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.key_hold import KeyHold
 from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.loops.eraser import Eraser
+from sred_email_consumer.loops.minute_counter import MinuteCounter
 from sred_email_consumer.loops.promoter import RetryPromoter
 from sred_email_consumer.loops.queue_watch import QueueWatch
 from sred_email_consumer.loops.reclaimer import Reclaimer
@@ -23,6 +24,7 @@ from sred_email_consumer.loops.retention import Retention
 from sred_email_consumer.loops.stream_consumer import EmailStreamConsumer
 from sred_email_consumer.metrics import ConsumerMetrics
 from sred_email_consumer.operations import EmailOperations
+from sred_email_consumer.overview import Overview
 from sred_email_consumer.resend import ResendClient
 from sred_email_consumer.retry_policy import RetryPolicy
 from sred_email_consumer.retry_service import RedisEmailRetryService
@@ -40,6 +42,7 @@ from sred_email_core.email_send_log.erasure import ErasureLog
 from sred_email_core.email_send_log.events import EventLog
 from sred_email_core.email_send_log.handled_letters import HandledLetterLog
 from sred_email_core.email_send_log.leases import Lease
+from sred_email_core.email_send_log.minutes import MinuteLog
 from sred_email_core.email_send_log.pauses import PauseLog
 from sred_email_core.email_send_log.retention import RetentionLog
 from sred_email_core.email_send_log.suppressions import SuppressionLog
@@ -84,6 +87,7 @@ class ConsumerParts:
     audit: AuditLog
     eraser: Eraser
     retention: Retention
+    minutes: MinuteCounter
     dispatch: DispatchWatch
     watch: QueueWatch
     encryption_keys: KeyRingFile
@@ -117,6 +121,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
     weather = ProviderWeather(dispatch_scripts, policy, breaker_failures=settings.breaker_failures)
     encryption_keys = KeyRingFile(settings.encryption_keys_file)
     pause_log = PauseLog(connections.pool)
+    minute_log = MinuteLog(connections.pool)
     pause_copy = PauseCopy(pause_log, dispatch_scripts)
     suppression_log = SuppressionLog(connections.pool)
     suppression_copy = SuppressionCopy(suppression_log, connections.runner, keys)
@@ -167,7 +172,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         ),
         promoter=RetryPromoter(retries),
         reclaimer=Reclaimer(name, scripts, claim_idle=settings.claim_idle),
-        operations=EmailOperations(inspector, letters, dead_letters),
+        operations=EmailOperations(Overview(inspector, letters, pause_log, minute_log), letters, dead_letters),
         control=DeliveryControl(pause_log, pause_copy, dispatch_scripts),
         suppressions=SuppressionList(suppression_log, suppression_copy),
         timeline=EmailTimeline(EventLog(connections.pool)),
@@ -184,6 +189,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
             metrics,
             kept=settings.retention_days,
         ),
+        minutes=MinuteCounter(minute_log),
         dispatch=DispatchWatch(inspector, metrics),
         watch=QueueWatch(inspector, metrics),
         encryption_keys=encryption_keys,

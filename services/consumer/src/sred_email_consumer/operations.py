@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sred_email_consumer.dead_letters import DeadLetterService
+from sred_email_consumer.overview import Glance, Overview
 from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.dead_letters import DeadLetterLog
 from sred_email_core.email_send_log.records import DeadLetterRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
-from sred_email_core.queue.stats import QueueInspector, QueueStats
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
@@ -46,14 +46,14 @@ class Replayed:
 class EmailOperations:
     """Operators' view of the queue and of the dead letters."""
 
-    def __init__(self, inspector: QueueInspector, letters: DeadLetterLog, service: DeadLetterService) -> None:
-        self._inspector = inspector
+    def __init__(self, overview: Overview, letters: DeadLetterLog, service: DeadLetterService) -> None:
+        self._overview = overview
         self._letters = letters
         self._service = service
 
-    async def stats(self) -> tuple[QueueStats, int]:
-        """The queue, and how many dead letters are open."""
-        return await self._inspector.read(), await self._letters.count()
+    async def stats(self) -> Glance:
+        """Everything at a glance."""
+        return await self._overview.look()
 
     async def page(
         self, *, size: int, token: str, reason: str | None, kind: str | None

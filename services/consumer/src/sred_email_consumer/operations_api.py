@@ -1,10 +1,8 @@
 """The gRPC face of the consumer: translate, delegate, translate back."""
 
-from datetime import timedelta
 from typing import Protocol
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import email_pb2
@@ -16,6 +14,7 @@ from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.letters_api import dead_letter, reason_name, selection, selection_name
 from sred_email_consumer.operations import EmailOperations
 from sred_email_consumer.records_api import RecordCalls
+from sred_email_consumer.stats_api import queue_stats
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.timeline import EmailTimeline
 from sred_email_core.email_send_log.audit import AuditLog
@@ -60,28 +59,8 @@ class EmailOperationsServicer(RecordCalls):
         context: grpc.aio.ServicerContext[pb.GetQueueStatsRequest, pb.GetQueueStatsResponse],  # noqa: ARG002
     ) -> pb.GetQueueStatsResponse:
         """The queue at a glance."""
-        stats, dead_letters = await self._operations.stats()
-        return pb.GetQueueStatsResponse(
-            lanes=[
-                pb.LaneStats(
-                    priority=email_pb2.Priority.Value(f"PRIORITY_{lane.lane.name}"),
-                    waiting=lane.waiting,
-                    in_flight=lane.in_flight,
-                    oldest_waiting=_duration(lane.oldest_waiting),
-                    paused=lane.lane in stats.dispatch.paused,
-                )
-                for lane in stats.lanes
-            ],
-            retry_scheduled=stats.retry_scheduled,
-            retry_due=stats.retry_due,
-            dead_letters=dead_letters,
-            consumers=[
-                pb.ConsumerStats(name=c.name, in_flight=c.in_flight, idle=_duration(c.idle)) for c in stats.consumers
-            ],
-            dispatch_state=_dispatch_state(stats.dispatch.state),
-            dispatch_reason=stats.dispatch.reason,
-            requests_per_second=_in_force(self._requests_per_second, stats.dispatch),
-        )
+        seen = await self._operations.stats()
+        return queue_stats(seen, _in_force(self._requests_per_second, seen.queue.dispatch))
 
     async def ListDeadLetters(  # noqa: N802 - named by the contract
         self,
@@ -164,13 +143,6 @@ def _lane_name(lane: Lane | None) -> str:
     return "all lanes" if lane is None else lane.name
 
 
-def _dispatch_state(name: str) -> "pb.DispatchState.ValueType":
-    """UNSPECIFIED: delivery is held for a reason that this version does not know."""
-    full_name = f"DISPATCH_STATE_{name}"
-    known = full_name in pb.DispatchState.keys()  # noqa: SIM118 - it is no dict
-    return pb.DispatchState.Value(full_name) if known else pb.DISPATCH_STATE_UNSPECIFIED
-
-
 def _kind(value: int) -> str | None:
     if value not in email_pb2.EmailKind.values():
         raise InvalidRequestError([FieldViolation("kind", "is no kind that this version knows")])
@@ -188,11 +160,3 @@ def _entry(happened: TimelineRecord) -> pb.TimelineEntry:
         attempt=happened.attempt,
         consumer=happened.consumer or "",
     )
-
-
-def _duration(delta: timedelta | None) -> Duration | None:
-    if delta is None:
-        return None
-    duration = Duration()
-    duration.FromTimedelta(delta)
-    return duration

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -24,6 +25,14 @@ class Pauses:
 
     version: int
     reasons: dict[Lane, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One paused lane: why, and since when."""
+
+    reason: str
+    since: datetime
 
 
 class PauseLog:
@@ -54,3 +63,8 @@ class PauseLog:
         rows = await postgres.run(lambda: self._pool.fetch(query("load_pauses")))
         reasons = {Lane[row["lane"]]: row["reason"] for row in rows if row["lane"] is not None}
         return Pauses(max((row["version"] for row in rows), default=0), reasons)
+
+    async def standing(self) -> dict[Lane, Pause]:
+        """What is paused now, for people."""
+        rows = await postgres.run(lambda: self._pool.fetch(query("list_pauses")))
+        return {Lane[row["lane"]]: Pause(row["reason"], row["paused_at"]) for row in rows}

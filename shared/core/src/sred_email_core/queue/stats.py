@@ -1,7 +1,7 @@
 """What is in the queue, for people and dashboards."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
@@ -28,6 +28,7 @@ class DispatchStatus:
         paused: Lanes whose delivery an operator has paused.
         provider_limit: Requests per second that the provider allows; None: it does not say.
         part_of_limit: Of the limit, what is asked for since the provider said that there were too many; 1: all of it.
+        since: When the provider stopped it; None: it did not.
     """
 
     state: str
@@ -35,6 +36,7 @@ class DispatchStatus:
     paused: frozenset[Lane] = frozenset()
     provider_limit: float | None = None
     part_of_limit: float = 1
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,8 @@ def _dispatch_status(
 ) -> DispatchStatus:
     state = _text(dispatch.get(b"state", b"RUNNING"))
     reasons = [_text(dispatch.get(b"reason", b""))]
-    if state not in _STOPPED:
+    stopped = state in _STOPPED
+    if not stopped:
         state, reasons = "RUNNING", []
     paused = frozenset(lane for lane in Lane if str(int(lane)).encode() in pauses)
     if paused == frozenset(Lane):
@@ -231,7 +234,23 @@ def _dispatch_status(
     if part < 1:
         reasons.append(f"{part:.0%} of the limit is asked for: the provider said that there were too many requests")
     reason = "; ".join(reason for reason in reasons if reason)
-    return DispatchStatus(state, reason, paused, read_limit(dispatch.get(b"provider_limit", b"")), min(part, 1))
+    return DispatchStatus(
+        state,
+        reason,
+        paused,
+        read_limit(dispatch.get(b"provider_limit", b"")),
+        min(part, 1),
+        _since(dispatch, now_ms) if stopped else None,
+    )
+
+
+def _since(dispatch: dict[bytes, bytes], now_ms: int) -> datetime | None:
+    """When the provider stopped delivery; None: that can't be read."""
+    try:
+        since_ms = int(dispatch.get(b"since", b""))
+    except ValueError:
+        return None
+    return datetime.fromtimestamp(since_ms / 1000, UTC) if 0 < since_ms <= now_ms else None
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - Redis' answers

@@ -89,6 +89,8 @@ class GetQueueStatsResponse(_message.Message):
     DISPATCH_STATE_FIELD_NUMBER: _builtins.int
     DISPATCH_REASON_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DISPATCH_SINCE_FIELD_NUMBER: _builtins.int
+    MINUTES_FIELD_NUMBER: _builtins.int
     retry_scheduled: _builtins.int
     """Emails that wait for a retry or for their send_at."""
     retry_due: _builtins.int
@@ -109,6 +111,16 @@ class GetQueueStatsResponse(_message.Message):
     def consumers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsumerStats]:
         """One for each consumer process that is known."""
 
+    @_builtins.property
+    def dispatch_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when they are not. Unset: they are being sent, or it is not known."""
+
+    @_builtins.property
+    def minutes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MinuteStats]:
+        """What happened in the last hour, the earliest minute first; counted some seconds later. Minutes in which nothing happened
+        are left out.
+        """
+
     def __init__(
         self,
         *,
@@ -120,14 +132,64 @@ class GetQueueStatsResponse(_message.Message):
         dispatch_state: Global___DispatchState.ValueType = ...,
         dispatch_reason: _builtins.str = ...,
         requests_per_second: _builtins.float = ...,
+        dispatch_since: _timestamp_pb2.Timestamp | None = ...,
+        minutes: _abc.Iterable[Global___MinuteStats] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dispatch_since", b"dispatch_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "dead_letters", b"dead_letters", "dispatch_reason", b"dispatch_reason", "dispatch_state", b"dispatch_state", "lanes", b"lanes", "requests_per_second", b"requests_per_second", "retry_due", b"retry_due", "retry_scheduled", b"retry_scheduled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumers", b"consumers", "dead_letters", b"dead_letters", "dispatch_reason", b"dispatch_reason", "dispatch_since", b"dispatch_since", "dispatch_state", b"dispatch_state", "lanes", b"lanes", "minutes", b"minutes", "requests_per_second", b"requests_per_second", "retry_due", b"retry_due", "retry_scheduled", b"retry_scheduled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetQueueStatsResponse: _TypeAlias = GetQueueStatsResponse  # noqa: Y015
+
+@_typing.final
+class MinuteStats(_message.Message):
+    """What happened in one minute, over all replicas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    GIVEN_UP_FIELD_NUMBER: _builtins.int
+    LATENCY_P50_FIELD_NUMBER: _builtins.int
+    LATENCY_P99_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.int
+    """Emails that were accepted."""
+    sent: _builtins.int
+    """Emails that the provider took."""
+    given_up: _builtins.int
+    """Emails that became dead letters."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def latency_p50(self) -> _duration_pb2.Duration:
+        """How long half of those that were sent took at most, from acceptance or send_at; to about an eighth. Unset: none was sent."""
+
+    @_builtins.property
+    def latency_p99(self) -> _duration_pb2.Duration:
+        """The same for 99 of 100."""
+
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        accepted: _builtins.int = ...,
+        sent: _builtins.int = ...,
+        given_up: _builtins.int = ...,
+        latency_p50: _duration_pb2.Duration | None = ...,
+        latency_p99: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "latency_p50", b"latency_p50", "latency_p99", b"latency_p99"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "at", b"at", "given_up", b"given_up", "latency_p50", b"latency_p50", "latency_p99", b"latency_p99", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MinuteStats: _TypeAlias = MinuteStats  # noqa: Y015
 
 @_typing.final
 class LaneStats(_message.Message):
@@ -140,6 +202,8 @@ class LaneStats(_message.Message):
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     OLDEST_WAITING_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
+    PAUSED_SINCE_FIELD_NUMBER: _builtins.int
     priority: _email_pb2.Priority.ValueType
     """Which."""
     waiting: _builtins.int
@@ -148,9 +212,15 @@ class LaneStats(_message.Message):
     """Emails that a consumer holds."""
     paused: _builtins.bool
     """Whether an operator paused it."""
+    pause_reason: _builtins.str
+    """Why, if it is paused. Empty: nobody said."""
     @_builtins.property
     def oldest_waiting(self) -> _duration_pb2.Duration:
         """How long the first of the waiting has waited. Unset: none waits."""
+
+    @_builtins.property
+    def paused_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when, if it is paused."""
 
     def __init__(
         self,
@@ -160,10 +230,12 @@ class LaneStats(_message.Message):
         in_flight: _builtins.int = ...,
         oldest_waiting: _duration_pb2.Duration | None = ...,
         paused: _builtins.bool = ...,
+        pause_reason: _builtins.str = ...,
+        paused_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waiting", b"oldest_waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waiting", b"oldest_waiting", "paused_since", b"paused_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "oldest_waiting", b"oldest_waiting", "paused", b"paused", "priority", b"priority", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "oldest_waiting", b"oldest_waiting", "pause_reason", b"pause_reason", "paused", b"paused", "paused_since", b"paused_since", "priority", b"priority", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,3 @@
+-- The paused lanes, why and since when.
+SELECT lane, reason, paused_at
+FROM email_pauses
