@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
 from sred_email_local.ports import LOOPBACK, free_port
 from sred_email_operator.console.app import running_console
@@ -16,7 +16,9 @@ from support.world import World
 
 TOKEN = "a-token-for-the-tests-of-the-console"
 OPERATOR = "Ada Œrsted"
+PATIENCE_MS = 30_000
 PHONE = ViewportSize(width=360, height=740)
+expect.set_options(timeout=PATIENCE_MS)
 _GRAVE = ("serious", "critical")
 
 
@@ -117,7 +119,7 @@ async def visiting(browser: Browser, url: str, **options: object) -> AsyncIterat
     """A page of a browser without cookies; at the end nothing may have gone wrong on it."""
     async with await browser.new_context(**options) as context:  # type: ignore[arg-type]
         page = await context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         visit = Visit(page, url)
         page.on("pageerror", lambda error: visit.problems.append(str(error)))
         page.on(

@@ -29,7 +29,7 @@ def timeline_of(email: Email, consumer_address: str, *, timeout_s: float) -> tup
                 GetEmailTimelineRequest(email_id=email.email_id), timeout=min(timeout_s, _PATIENCE_S)
             )
         except grpc.RpcError:
-            return _told_by(email), False
+            return told_by(email), False
     return response.entries, True
 
 
@@ -42,7 +42,8 @@ def line(entry: TimelineEntry) -> str:
     ).rstrip()
 
 
-def _told_by(email: Email) -> list[TimelineEntry]:
+def told_by(email: Email) -> list[TimelineEntry]:
+    """As much of it as the email itself tells."""
     entries = [TimelineEntry(at=email.created_at, what="ACCEPTED")]
     if email.HasField("sent_at"):
         entries.append(

@@ -9,9 +9,13 @@ import structlog
 from aiohttp import web
 
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
+from sred.email.v1.operations_service_pb2 import GetQueueStatsRequest
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_operator.connection import aio_channel_to
+from sred_email_operator.console.feed import Feed
 from sred_email_operator.console.guard import Guard
+from sred_email_operator.console.pages.delivery import DeliveryActions
+from sred_email_operator.console.pages.emails import EmailActions, EmailPages
 from sred_email_operator.console.pages.entrance import LoginPages, open_routes
 from sred_email_operator.console.pages.overview import OverviewPage
 from sred_email_operator.console.rendering import PAGES, Pages
@@ -24,6 +28,7 @@ log = structlog.get_logger(__name__)
 LARGEST_FORM = 256 * 1024
 """Bytes: a thousand ids fit."""
 _KEEP_ALIVE_S = 75.0
+_LOOK_S = 4.0
 _SHUTDOWN_S = 5.0
 
 
@@ -43,9 +48,13 @@ def build_app(settings: ConsoleSettings, reads: Reads, changes: Changes | None) 
     app.add_routes(open_routes())
     if isinstance(door, TokenDoor):
         app.add_routes(LoginPages(door).routes())
-    app.add_routes(OverviewPage(reads).routes())
+    feed = Feed(lambda: reads.stats(GetQueueStatsRequest(), timeout_s=_LOOK_S))
+    app.on_shutdown.append(lambda _: feed.stop())
+    for page in (OverviewPage(feed), EmailPages(reads)):
+        app.add_routes(page.routes())
     if changes is not None:
-        app.add_routes([])
+        for actions in (DeliveryActions(changes), EmailActions(reads, changes)):
+            app.add_routes(actions.routes())
     return app
 
 

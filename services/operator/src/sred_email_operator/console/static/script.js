@@ -10,7 +10,9 @@ function readTimes(within) {
 function follow(live) {
   const events = new EventSource(live.dataset.events);
   events.addEventListener("news", (event) => {
+    const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
     live.innerHTML = event.data; // made by the console's own templates, which escape
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     live.classList.remove("stale");
     readTimes(live);
   });
