@@ -21,7 +21,7 @@ def environment_of(settings: LocalSettings) -> dict[str, str]:
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
     settings = read_settings({})
-    assert astuple(settings.ports) == (50051, 8080, 50052, 8081, 8025, 55432, 56379)
+    assert astuple(settings.ports) == (50051, 8080, 50052, 8081, 8082, 8025, 55432, 56379)
     assert settings.folder == Path.cwd() / ".local"
     assert settings.uses_sandbox
 
@@ -42,7 +42,7 @@ def test_every_bad_variable_is_named() -> None:
 def test_a_taken_port_is_named_with_its_purpose_and_its_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        uses = replace(Ports(), consumer_http=port).uses(sandbox=True)
+        uses = replace(Ports(), consumer_http=port).uses(sandbox=True, console=True)
         with pytest.raises(PortTakenError) as caught:
             check_free(use for use in uses if use.port == port)
     message = f"port {port}, for the consumer's HTTP, is taken: set SRED_EMAIL_LOCAL_CONSUMER_HTTP_PORT to another one"
@@ -65,8 +65,8 @@ def test_a_port_that_was_in_use_a_moment_ago_is_free() -> None:
 
 
 def test_the_sandbox_port_does_not_matter_without_the_sandbox() -> None:
-    assert {use.variable for use in Ports().uses(sandbox=True)} - {
-        use.variable for use in Ports().uses(sandbox=False)
+    assert {use.variable for use in Ports().uses(sandbox=True, console=True)} - {
+        use.variable for use in Ports().uses(sandbox=False, console=True)
     } == {"SRED_EMAIL_LOCAL_SANDBOX_PORT"}
 
 

@@ -1,4 +1,4 @@
-"""The environment that the two services get. Pure."""
+"""The environment that the two services and the console get. Pure."""
 
 from pathlib import Path
 
@@ -47,3 +47,23 @@ def service_environment(
     if settings.uses_sandbox:
         ours["SRED_EMAIL_RESEND_BASE_URL"] = f"http://{LOOPBACK}:{ports.sandbox}"
     return {**defaults, **inherited, **ours}
+
+
+def console_environment(settings: LocalSettings, token: str, console_token: str) -> dict[str, str]:
+    """What the console runs with: the inherited environment, and over it what belongs to this machine.
+
+    Args:
+        settings: Of this run.
+        token: What the services ask for; empty: nothing.
+        console_token: What operators log in with.
+    """
+    ports, dropped = settings.ports, (*_DROPPED, "SRED_EMAIL_CONSOLE_")
+    inherited = {name: value for name, value in settings.environment.items() if not name.startswith(dropped)}
+    return {
+        **inherited,
+        "SRED_EMAIL_INGRESS_ADDRESS": f"{LOOPBACK}:{ports.ingress_grpc}",
+        "SRED_EMAIL_CONSUMER_ADDRESS": f"{LOOPBACK}:{ports.consumer_grpc}",
+        "SRED_EMAIL_CONSOLE_LISTEN": f"{LOOPBACK}:{ports.console}",
+        "SRED_EMAIL_CONSOLE_TOKEN": console_token,
+        **({"SRED_EMAIL_TOKEN": token} if token else {}),
+    }

@@ -12,6 +12,7 @@ _PURPOSES = {
     "ingress_http": "the ingress' HTTP",
     "consumer_grpc": "the consumer's gRPC",
     "consumer_http": "the consumer's HTTP",
+    "console": "the web console",
     "sandbox": "the sandbox provider and its inbox",
     "postgres": "PostgreSQL",
     "valkey": "Valkey",
@@ -31,13 +32,15 @@ class Ports:
     ingress_http: int = 8080
     consumer_grpc: int = 50052
     consumer_http: int = 8081
+    console: int = 8082
     sandbox: int = 8025
     postgres: int = 55432
     valkey: int = 56379
 
-    def uses(self, *, sandbox: bool) -> list[PortUse]:
-        """Each port with its purpose and its variable; that of the sandbox only if there is one."""
-        names = [name for name in _PURPOSES if sandbox or name != "sandbox"]
+    def uses(self, *, sandbox: bool, console: bool) -> list[PortUse]:
+        """Each port with its purpose and its variable; those of sandbox and console only if there is one."""
+        absent = {"sandbox": not sandbox, "console": not console}
+        names = [name for name in _PURPOSES if not absent.get(name)]
         return [PortUse(getattr(self, name), _PURPOSES[name], _variable(name)) for name in names]
 
 

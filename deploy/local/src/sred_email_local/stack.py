@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import secrets
 import shutil
 import sys
 import time
@@ -16,10 +17,10 @@ from sred_email_local.engines import PostgresServer, ValkeyServer
 from sred_email_local.local_token import local_token
 from sred_email_local.ports import LOOPBACK, check_free
 from sred_email_local.process import Process
-from sred_email_local.service_environment import service_environment
+from sred_email_local.service_environment import console_environment, service_environment
 from sred_email_local.settings import LocalSettings
 
-INGRESS, CONSUMER = "ingress", "consumer"
+INGRESS, CONSUMER, CONSOLE = "ingress", "consumer", "console"
 _POSTGRES, _VALKEY = "postgres", "valkey"
 _MIGRATION_S = 60.0
 _READY_S = 30.0
@@ -41,6 +42,7 @@ class Stack:
         postgres_dsn: Where PostgreSQL is.
         redis_url: Where Valkey is.
         token: What callers show; empty: nothing.
+        console_token: What the console asks for; None: there is no console.
     """
 
     settings: LocalSettings
@@ -48,6 +50,7 @@ class Stack:
     postgres_dsn: str
     redis_url: str
     token: str
+    console_token: str | None = None
 
     def check_alive(self) -> None:
         """Make sure that every child runs.
@@ -62,7 +65,7 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    settings: LocalSettings, folder: Path, say: Callable[[str], None], *, empty: bool = False
+    settings: LocalSettings, folder: Path, say: Callable[[str], None], *, empty: bool = False, console: bool = False
 ) -> AsyncIterator[Stack]:
     """Run everything on the data of a folder until the block is left.
 
@@ -71,13 +74,14 @@ async def running_stack(
         folder: Data and logs of this run; made if need be.
         say: Told of each step, in words.
         empty: Whether to start without the data of the run before.
+        console: Whether to run the web console, too.
 
     Raises:
         PortTakenError: Before anything is started.
         FolderInUseError: The same.
         ProcessError: A child did not come up; all others are stopped again.
     """
-    check_free(settings.ports.uses(sandbox=settings.uses_sandbox))
+    check_free(settings.ports.uses(sandbox=settings.uses_sandbox, console=console))
     async with AsyncExitStack() as cleanup:
         cleanup.enter_context(_only_run_in(folder))
         _clean(folder, data=empty)
@@ -94,8 +98,14 @@ async def running_stack(
         await _migrate(folder, environment)
         say("starting ingress and consumer")
         processes += await _start_services(cleanup, settings, folder, environment)
+        shown, console_token = token.token if token else "", None
+        if console:
+            say("starting the console")
+            console_token = shown or secrets.token_urlsafe(16)
+            of_console = console_environment(settings, shown, console_token)
+            processes.append(await _start_console(cleanup, settings, folder, of_console))
         try:
-            yield Stack(settings, tuple(processes), postgres.dsn, valkey.url, token.token if token else "")
+            yield Stack(settings, tuple(processes), postgres.dsn, valkey.url, shown, console_token)
         finally:
             say("stopping")
 
@@ -149,6 +159,16 @@ async def _start_services(
     for service in services:
         await _until_ready(service, f"http://{LOOPBACK}:{ports[service.name]}/readyz")
     return services
+
+
+async def _start_console(
+    cleanup: AsyncExitStack, settings: LocalSettings, folder: Path, environment: dict[str, str]
+) -> Process:
+    argv = [str(Path(sys.executable).with_name("sred-email")), "console"]
+    console = Process(CONSOLE, argv, env=environment, log=folder / "console.log")
+    await _start(cleanup, console)
+    await _until_ready(console, f"http://{LOOPBACK}:{settings.ports.console}/readyz")
+    return console
 
 
 async def _start(cleanup: AsyncExitStack, process: Process) -> None:

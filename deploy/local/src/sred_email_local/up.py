@@ -24,7 +24,7 @@ async def run_up(settings: LocalSettings) -> int:
     Raises:
         ProcessError: A child ended by itself; everything else is stopped.
     """
-    async with running_stack(settings, settings.folder / "up", say) as stack:
+    async with running_stack(settings, settings.folder / "up", say, console=True) as stack:
         following = _follow_services(stack)
         address = f"{LOOPBACK}:{settings.ports.ingress_grpc}"
         await send_samples(address, stack.token, sandbox=settings.uses_sandbox)
@@ -37,8 +37,10 @@ def where_to_look(stack: Stack) -> str:
     """The addresses, for a person."""
     settings, ports = stack.settings, stack.settings.ports
     emails = f"http://{LOOPBACK}:{ports.sandbox}/" if settings.uses_sandbox else "they go out through Resend itself"
+    console = f"http://{LOOPBACK}:{ports.console}/"
     places = {
         "emails": emails,
+        "console": f"{console} (its token: {stack.console_token})" if stack.console_token else console,
         "ingress": f"http://{LOOPBACK}:{ports.ingress_http}/readyz",
         "consumer": f"http://{LOOPBACK}:{ports.consumer_http}/readyz",
         "ingress gRPC": f"{LOOPBACK}:{ports.ingress_grpc}",
