@@ -71,7 +71,7 @@ class Service:
         self.address = f"127.0.0.1:{grpc_port}"
         self.http = f"http://127.0.0.1:{http_port}"
 
-    async def ready(self, status: int = 200, *, timeout_s: float = 15) -> dict[str, Any]:
+    async def ready(self, status: int = 200, *, timeout_s: float = 30) -> dict[str, Any]:
         """Wait until /readyz answers with a status; its body."""
 
         async def asked() -> dict[str, Any]:
@@ -156,7 +156,7 @@ class World:
         self.services.append(service)
         return service
 
-    async def start_pair(self, *, timeout_s: float = 15) -> tuple[Service, Service]:
+    async def start_pair(self, *, timeout_s: float = 30) -> tuple[Service, Service]:
         """One ingress and one consumer, ready."""
         ingress, consumer = self.launch("ingress"), self.launch("consumer")
         await asyncio.gather(ingress.ready(timeout_s=timeout_s), consumer.ready(timeout_s=timeout_s))
