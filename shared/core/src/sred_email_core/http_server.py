@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -9,6 +10,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from sred_email_core.health import HealthWatch
 from sred_email_core.settings import ListenAddress
+
+IDLE = timedelta(seconds=75)
+"""Longer than scrapers and load balancers wait between requests, shorter than who wants to hold connections."""
+_LINGERING_S = 2.0
+"""For the rest of a body that nobody read: a small one lets the connection live on."""
 
 
 def build_http_app(
@@ -45,13 +51,26 @@ def build_http_app(
 
 
 @asynccontextmanager
-async def running_http_server(app: web.Application, listen: ListenAddress) -> AsyncIterator[None]:
+async def running_http_server(
+    app: web.Application, listen: ListenAddress, *, idle: timedelta = IDLE
+) -> AsyncIterator[None]:
     """Serve an application while the context is open.
+
+    Args:
+        app: What answers.
+        listen: Where.
+        idle: A connection that brings no whole request for so long is closed; its first one counts, too.
 
     Raises:
         OSError: The address can't be listened on.
     """
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=idle.total_seconds(),
+        lingering_time=_LINGERING_S,
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, listen.host, listen.port).start()
