@@ -55,8 +55,8 @@ def encrypting(stage: Stage, ring: Ring) -> None:
 
 
 async def state_of(consumer: Consumer) -> tuple[str, str]:
-    stats, _ = await consumer.parts.operations.stats()
-    return stats.dispatch.state, stats.dispatch.reason
+    dispatch = (await consumer.parts.operations.stats()).queue.dispatch
+    return dispatch.state, dispatch.reason
 
 
 async def all_that_is_kept(stage: Stage) -> bytes:
