@@ -77,6 +77,8 @@ async def test_calls_are_let_in_and_remembered_by_their_tokens_over_connections_
     await who_called_stands_in_the_log_and_in_the_audit(secured)
     await a_caller_without_a_certificate_gets_no_connection(secured)
     await another_callers_retry_is_still_a_retry_and_a_replaced_token_is_refused(secured)
+    for service in (secured.ingress, secured.consumer):  # of gRPC's own, too: nobody outside writes into the log
+        assert all(json.loads(line) for line in service.process.log.read_text().splitlines())
 
 
 async def who_called_stands_in_the_log_and_in_the_audit(secured: Secured) -> None:
