@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -21,6 +22,8 @@ from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import PostgresServer, ValkeyServer
 from sred_email_local.sandbox.provider import Options
 from sred_email_local.sandbox.server import SandboxServer
+from support.least_users import users
+from support.outside_engines import POSTGRES_DSN, REDIS_URL, OutsidePostgres, OutsideRedis, choose_engines
 from support.redis_cluster import RedisCluster
 from support.redis_sentinels import RedisSentinels
 from support.world import World
@@ -29,31 +32,42 @@ _TEMPLATE = "migrated"
 _names = (f"test_{number}" for number in itertools.count(1))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    choose_engines(config)
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres() -> Iterator[PostgresServer | OutsidePostgres]:
     """A PostgreSQL with a migrated database to copy; shared, so tests that stop it start their own."""
+    if os.environ.get(POSTGRES_DSN):
+        outside = OutsidePostgres()
+        asyncio.run(outside.start())
+        asyncio.run(_make_template(outside.dsn))
+        yield outside
+        asyncio.run(outside.finish())
+        return
     # In a folder of its own: as root it runs as another user, and every run of pytest closes the folder of all runs.
     folder = tempfile.TemporaryDirectory(prefix="sred-email-postgres-", ignore_cleanup_errors=True)
     binaries = os.environ.get("SRED_EMAIL_TEST_POSTGRES_BINARIES")  # of another version; CONTRIBUTING.md
     server = PostgresServer(Path(folder.name), binaries=Path(binaries) if binaries else None, settings={"fsync": "off"})
-
-    async def prepare() -> None:
-        await server.start()
-        connection = await asyncpg.connect(server.dsn)
-        await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-        await connection.close()
-        await migrate(_dsn(server, _TEMPLATE))
-
-    asyncio.run(prepare())
+    asyncio.run(server.start())
+    asyncio.run(_make_template(server.dsn))
     yield server
     asyncio.run(server.stop())
     folder.cleanup()
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A Valkey; shared, so tests that stop it start their own."""
-    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer | OutsideRedis]:
+    """A Valkey that knows the users of the services; shared, so tests that stop it start their own."""
+    if os.environ.get(REDIS_URL):
+        outside = OutsideRedis()
+        asyncio.run(outside.start())
+        yield outside
+        asyncio.run(outside.finish())
+        return
+    known = [part for name, rules in users().items() for part in ("--user", name, *rules)]
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"), extra_args=known)
     asyncio.run(server.start())
     yield server
     asyncio.run(server.stop())
@@ -83,7 +97,7 @@ async def dsn(postgres: PostgresServer) -> AsyncIterator[str]:
     name = next(_names)
     connection = await asyncpg.connect(postgres.dsn)
     await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-    yield _dsn(postgres, name)
+    yield _dsn(postgres.dsn, name)
     await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()
 
@@ -128,8 +142,20 @@ async def world(
 ) -> AsyncIterator[World]:
     """The system as real processes, none of them started yet."""
     async with World(tmp_path, dsn, valkey.url, redis, sandbox) as system:
+        system.least_users = not isinstance(valkey, OutsideRedis)
+        if system.least_users:
+            await redis.acl_log_reset()
         yield system
+        if system.least_users:
+            assert await redis.acl_log() == []  # nothing was done that docs/redis.md does not name
 
 
-def _dsn(server: PostgresServer, database: str) -> str:
-    return server.dsn.rsplit("/", 1)[0] + "/" + database
+async def _make_template(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+    await connection.close()
+    await migrate(_dsn(dsn, _TEMPLATE))
+
+
+def _dsn(server: str, database: str) -> str:
+    return urlunsplit(urlsplit(server)._replace(path=f"/{database}"))

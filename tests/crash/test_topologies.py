@@ -18,7 +18,7 @@ from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import ValkeyServer
 from sred_email_local.sandbox.rules import Action, Rule
 from sred_email_local.sandbox.server import SandboxServer
-from support.least_users import PASSWORD, url_of, users
+from support.least_users import PASSWORD, users
 from support.redis_cluster import PREFIX, RedisCluster
 from support.redis_sentinels import RedisSentinels
 from support.world import World, until
@@ -47,6 +47,7 @@ async def world(tmp_path: Path, dsn: str, servers: Servers, sandbox: SandboxServ
         await redis.flushall()
         system.keys = QueueKeys(prefix)
         system.env["SRED_EMAIL_REDIS_PREFIX"] = prefix
+        system.least_users = True
         yield system
     for server in everywhere:
         if server.process.alive:
@@ -58,7 +59,7 @@ async def test_a_primary_that_dies_under_load_with_its_last_writes_loses_and_dou
     world: World, servers: Servers
 ) -> None:
     for kind in ("ingress", "consumer", "consumer"):
-        world.launch(kind, SRED_EMAIL_REDIS_URL=url_of(servers.url, f"sred-email-{kind}"))
+        world.launch(kind)
     await asyncio.gather(*(service.ready() for service in world.services))
     world.rules(Rule(action=Action.DELAY, delay_s=0.3))
     load = Load(world)

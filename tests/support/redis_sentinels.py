@@ -10,7 +10,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from sred_email_local.embedded import valkey_binary
 from sred_email_local.engines import ValkeyServer
 from sred_email_local.ports import LOOPBACK, free_port
 from sred_email_local.process import Process
@@ -118,7 +117,7 @@ class RedisSentinels:
         )
         return Process(
             f"Sentinel {number}",
-            [valkey_binary(), config, "--sentinel"],
+            [self.pair[0].process.argv[0], config, "--sentinel"],
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
             log=folder / "sentinel.log",
         )

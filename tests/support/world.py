@@ -24,6 +24,7 @@ from sred_email_local.process import Process
 from sred_email_local.sandbox.request_log import RequestRecord
 from sred_email_local.sandbox.rules import Rule
 from sred_email_local.sandbox.server import SandboxServer
+from support.least_users import url_of
 
 if TYPE_CHECKING:  # the stubs that know grpc.aio exist for type checkers only
     from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceAsyncStub
@@ -99,6 +100,8 @@ class World:
         self.redis = redis
         self.sandbox = sandbox
         self.keys = QueueKeys()
+        self.least_users = False
+        """Whether this Redis knows the users that docs/redis.md gives the services: then they are these."""
         self.services: list[Service] = []
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SRED_EMAIL_", "RESEND_"))},
@@ -145,10 +148,13 @@ class World:
             f"SRED_EMAIL_{kind.upper()}_GRPC_LISTEN": f"127.0.0.1:{grpc_port}",
             f"SRED_EMAIL_{kind.upper()}_HTTP_LISTEN": f"127.0.0.1:{http_port}",
         }
+        whole = {**self.env, **listen, **env}
+        if self.least_users:
+            whole["SRED_EMAIL_REDIS_URL"] = url_of(whole["SRED_EMAIL_REDIS_URL"], f"sred-email-{kind}")
         process = Process(
             name,
             [Path(sys.executable).parent / f"sred-email-{kind}"],
-            env={**self.env, **listen, **env},
+            env=whole,
             log=self.folder / f"{name}.log",
         )
         process.start()
