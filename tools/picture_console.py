@@ -2,23 +2,25 @@
 
     .venv/bin/python tools/picture_console.py      needs Chromium; CHROMIUM names it if it is not on the PATH
 
-It starts the local system on free ports and an empty folder, lets enough happen that there is something to see, and
-stops it again; a minute and a half. Where there is pngquant, it makes the pictures small.
+It starts the local system on free ports and an empty folder, lets enough happen that there is something to see, invents
+the hour before, and stops it again: about a minute. Where there is pngquant, it makes the pictures small.
 """
 
 import asyncio
 import os
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
+import asyncpg
 import grpc
 from playwright.async_api import Browser, async_playwright
 
@@ -29,7 +31,8 @@ from sred.email.v1.operations_service_pb2 import PauseDeliveryRequest
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_local.ports import LOOPBACK, free_port
 from sred_email_local.settings import Ports, read_settings
-from sred_email_local.stack import running_stack
+from sred_email_local.stack import Stack, running_stack
+from sred_email_operator.connection import aio_channel_to
 from sred_email_operator.console.app import running_console
 from sred_email_operator.console.settings import ConsoleSettings
 
@@ -37,7 +40,8 @@ PICTURES = Path(__file__).resolve().parents[1] / "docs" / "console"
 TOKEN = "the-token-of-the-pictures"  # noqa: S105 - of a system that lives for a minute
 DESKTOP, PHONE = {"width": 1180, "height": 900}, {"width": 390, "height": 844}
 SUBJECTS = ("Your invoice for March", "Reset your password", "Welcome aboard", "Your plan has changed")
-MINUTES = 3
+WAVES = 12
+Channels = tuple[grpc.aio.Channel, grpc.aio.Channel]
 
 
 async def main() -> int:
@@ -47,8 +51,8 @@ async def main() -> int:
         print("no Chromium on the PATH: name it with CHROMIUM=…", file=sys.stderr)
         return 1
     PICTURES.mkdir(exist_ok=True)
-    async with _system() as (console, channels, sandbox):
-        await _let_something_happen(*channels, sandbox)
+    async with _system() as (console, channels, stack):
+        await _let_something_happen(channels, stack)
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             for name, path, size, scheme in (
@@ -56,7 +60,6 @@ async def main() -> int:
                 ("overview-dark", "/", DESKTOP, "dark"),
                 ("overview-phone", "/", PHONE, "dark"),
                 ("email-light", "", DESKTOP, "light"),
-                ("letters-light", "/dead-letters", DESKTOP, "light"),
                 ("emails-phone", "/emails", PHONE, "light"),
             ):
                 await _take(browser, console + path, (size, scheme), PICTURES / f"{name}.png")
@@ -65,41 +68,59 @@ async def main() -> int:
 
 
 @asynccontextmanager
-async def _system() -> AsyncIterator[tuple[str, tuple[grpc.aio.Channel, grpc.aio.Channel], str]]:
+async def _system() -> AsyncIterator[tuple[str, Channels, Stack]]:
     folder = Path(tempfile.mkdtemp(prefix="sred-email-pictures-"))
     ports = {f"SRED_EMAIL_LOCAL_{name.upper()}_PORT": "0" for name in Ports.__dataclass_fields__}
     settings = read_settings({**os.environ, **ports, "SRED_EMAIL_LOCAL_FOLDER": str(folder)})
     console = ConsoleSettings(port=free_port(), token=TOKEN)
-    async with running_stack(settings, folder / "up", print):
+    async with running_stack(settings, folder / "up", print) as stack:
+        os.environ["SRED_EMAIL_TOKEN"] = stack.token
         ingress = f"{LOOPBACK}:{settings.ports.ingress_grpc}"
         consumer = f"{LOOPBACK}:{settings.ports.consumer_grpc}"
         async with (
             running_console(console, ingress, consumer),
-            grpc.aio.insecure_channel(ingress) as to_ingress,
-            grpc.aio.insecure_channel(consumer) as to_consumer,
+            aio_channel_to(ingress) as to_ingress,
+            aio_channel_to(consumer) as to_consumer,
         ):
-            url = f"http://{LOOPBACK}:{console.port}"
-            yield url, (to_ingress, to_consumer), f"http://{LOOPBACK}:{settings.ports.sandbox}"
+            yield f"http://{LOOPBACK}:{console.port}", (to_ingress, to_consumer), stack
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _let_something_happen(ingress: grpc.aio.Channel, consumer: grpc.aio.Channel, sandbox: str) -> None:
-    dispatch, operations = EmailDispatchServiceStub(ingress), EmailOperationsServiceStub(consumer)
-    ends, wave = time.monotonic() + MINUTES * 60, 0
-    await _rules(
-        sandbox, {"status": 422, "name": "validation_error", "message": "The `to` address is not one.", "times": 7}
-    )
-    while time.monotonic() < ends:
-        requests = [_request(wave * 100 + number) for number in range(20 + 15 * (wave % 5))]
+async def _let_something_happen(channels: Channels, stack: Stack) -> None:
+    dispatch, operations = EmailDispatchServiceStub(channels[0]), EmailOperationsServiceStub(channels[1])
+    sandbox = f"http://{LOOPBACK}:{stack.settings.ports.sandbox}"
+    refusal = {"status": 422, "name": "validation_error", "message": "The `to` address is not one.", "times": 7}
+    await _rules(sandbox, refusal)
+    for wave in range(WAVES):
+        requests = [_request(wave * 100 + number) for number in range(20)]
         await dispatch.BatchSendEmails(BatchSendEmailsRequest(requests=requests), timeout=10)
-        wave += 1
-        await asyncio.sleep(4)
-        if wave == 20:  # noqa: PLR2004 - in the midst of it
-            await _rules(sandbox, {"status": 500, "name": "internal_server_error", "message": "Try later.", "times": 3})
+        await asyncio.sleep(1)
     pause = PauseDeliveryRequest(priority=email_pb2.PRIORITY_LOW, reason="a newsletter went out twice")
     await operations.PauseDelivery(pause, timeout=10)
     low = [_request(100_000 + number, priority=email_pb2.PRIORITY_LOW) for number in range(240)]
     await dispatch.BatchSendEmails(BatchSendEmailsRequest(requests=low), timeout=10)
+    await _invent_an_hour(stack.postgres_dsn)
+
+
+async def _invent_an_hour(dsn: str) -> None:
+    """Write counts of the minutes before: a steady hour, in which the provider was away for seven minutes."""
+    chance, rows = random.Random(7), []  # noqa: S311 - a drawing
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    waited = 0
+    for back in range(60, 0, -1):
+        minute, accepted = now - timedelta(minutes=back), 420 + chance.randrange(160)
+        away = 24 <= back <= 30  # noqa: PLR2004 - said above
+        sent = 0 if away else accepted + waited
+        waited = waited + accepted if away else 0
+        rows.append((minute, "ACCEPTED", 0, accepted))
+        slow = 18 if sent > accepted else 0
+        for bucket, share in ((20, 0.2), (22, 0.5), (24, 0.27), (28 + chance.randrange(3), 0.03)):
+            if sent:
+                rows.append((minute, "SENT", bucket + slow, max(1, round(sent * share))))
+    connection = await asyncpg.connect(dsn)
+    statement = "INSERT INTO email_minutes VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
+    await connection.executemany(statement, rows)
+    await connection.close()
 
 
 async def _rules(sandbox: str, *rules: dict[str, object]) -> None:
