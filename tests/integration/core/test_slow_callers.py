@@ -85,6 +85,17 @@ async def test_a_message_that_is_too_large_is_refused_when_it_is_announced() -> 
         assert b"grpc-status" in await caller.wait_for(HEADERS, 1)
 
 
+async def test_a_small_message_that_unpacks_to_a_large_one_is_refused() -> None:
+    async with serving() as (port, _):
+        options = [("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+            request = pb.SendEmailRequest(idempotency_key="x" * (MAX_MESSAGE_BYTES + 1))
+            stub: Any = dispatch_service_pb2_grpc.EmailDispatchServiceStub(channel)
+            call = stub.SendEmail(request, metadata=KEY, timeout=30, compression=grpc.Compression.Gzip)
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await sent(port)
+
+
 async def test_one_connection_with_streams_without_end_leaves_room_for_others() -> None:
     limit = dict(SERVER_OPTIONS)["grpc.max_concurrent_streams"]
     assert 2000 < limit <= 5000  # more than the guard lets in, less than would hurt
