@@ -29,6 +29,7 @@ LARGEST_FORM = 256 * 1024
 """Bytes: a thousand ids fit."""
 _KEEP_ALIVE_S = 75.0
 _LOOK_S = 4.0
+_LINGERING_S = 2.0
 _SHUTDOWN_S = 5.0
 
 
@@ -85,6 +86,7 @@ async def running_console(
             access_log=None,
             handle_signals=False,
             keepalive_timeout=_KEEP_ALIVE_S,
+            lingering_time=_LINGERING_S,
             shutdown_timeout=_SHUTDOWN_S,
         )
         await runner.setup()

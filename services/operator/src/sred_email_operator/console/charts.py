@@ -9,7 +9,7 @@ from sred.email.v1.operations_service_pb2 import MinuteStats
 from sred_email_operator.console.rendering import age, count
 
 WIDTH, HEIGHT = 600, 170
-LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 22
+LEFT, RIGHT, TOP, BOTTOM = 64, 8, 12, 26
 MINUTES = 60
 _MINUTE_S = 60
 _NICE = (1, 2, 5, 10)
@@ -82,7 +82,7 @@ def latency(minutes: Sequence[MinuteStats], now_s: float) -> Chart:
     low = math.floor(math.log10(max(1.0, min(known))))
     high = max(low + _LEAST_DECADES, math.ceil(math.log10(max(1.0, *known))))
     place = _Logarithmic(low, high)
-    rules = [Rule(place(10.0**power), _words(10.0**power)) for power in range(low, high + 1)]
+    rules = [Rule(place(10.0**power), _decade(10.0**power)) for power in range(low, high + 1)]
     return Chart("From acceptance to the provider", rules, _lines(series, place, _words))
 
 
@@ -149,6 +149,10 @@ def _ms(minute: MinuteStats | None, field: str) -> float | None:
     if minute is None or not minute.HasField(field):  # type: ignore[arg-type]
         return None
     return float(getattr(minute, field).ToTimedelta() / timedelta(milliseconds=1))
+
+
+def _decade(milliseconds: float) -> str:
+    return f"{milliseconds:g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:,g} s"  # noqa: PLR2004 - a second
 
 
 def _words(milliseconds: float) -> str:

@@ -10,7 +10,7 @@ from sred_email_operator.console.services import CallFailedError
 
 _REFUSED = (
     "The {service} does not accept the console's token. Give the console one of its own in SRED_EMAIL_TOKEN, with the "
-    "scopes read and operate, and restart it."
+    "scopes it needs: read; operate, to change something; send, to cancel emails. And restart it."
 )
 _AWAY = (
     "The {service} does not answer. Emails are accepted and sent without the console; look whether it runs, and "
@@ -43,6 +43,7 @@ _CALLS: dict[grpc.StatusCode, tuple[int, str, str]] = {
         "It is of another version than the console: run both in one version.",
     ),
 }
+_NO_PAGE = "Its address is wrong, or this console may only look: then it has no pages that change something."
 _OTHERWISE = (502, "The {service} failed", "Its log says why.")
 
 
@@ -63,5 +64,8 @@ def page_of_call(request: web.Request, error: CallFailedError) -> web.Response:
 def failure_page(request: web.Request, status: int, text: str) -> web.Response:
     """Say why the console itself does not do what was asked."""
     titles = {403: "Not from here", 404: "There is no such page", 413: "This is too much at once"}
-    title = titles.get(status, HTTPStatus(status).phrase)
+    phrase = HTTPStatus(status).phrase
+    title = titles.get(status, phrase)
+    if text == f"{status}: {phrase}":  # nobody said more
+        text = _NO_PAGE if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED) else "Nothing was done."
     return render(request, "failure.html", status=status, title=title, remedy=text, lines=[])

@@ -30,7 +30,8 @@ class Feed:
     def __init__(self, look: Callable[[], Awaitable[GetQueueStatsResponse]], *, interval_s: float = INTERVAL_S) -> None:
         self._look = look
         self._interval_s = interval_s
-        self._watchers = 0
+        self.watchers = 0
+        """Who watch now."""
         self._looking: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._stopped = False
@@ -44,7 +45,7 @@ class Feed:
 
     async def watch(self) -> AsyncGenerator[Glance, None]:
         """What is to be seen, again and again, until the console stops."""
-        self._watchers += 1
+        self.watchers += 1
         if self._looking is None:
             self._looking = asyncio.create_task(self._go_on())
         try:
@@ -52,8 +53,8 @@ class Feed:
                 await self._news.wait()
                 yield self._last
         finally:
-            self._watchers -= 1
-            if not self._watchers:
+            self.watchers -= 1
+            if not self.watchers:
                 await self._end()
 
     async def stop(self) -> None:

@@ -12,6 +12,8 @@ from sred_email_operator.console.advice import advice_for
 from sred_email_operator.console.feed import Feed, Glance
 from sred_email_operator.console.rendering import PAGES, render
 
+MOST_WATCHERS = 500
+"""Browsers that one replica keeps live."""
 LONGEST_WATCH_S = 600.0
 """Then the browser connects anew, and shows its session again."""
 
@@ -30,6 +32,8 @@ class OverviewPage:
         return render(request, "overview.html", **_context(await self._feed.now()))
 
     async def _go_on(self, request: web.Request) -> web.StreamResponse:
+        if self._feed.watchers >= MOST_WATCHERS:
+            raise web.HTTPServiceUnavailable(text="Too many watch this replica of the console. Load the page anew.")
         ends = time.monotonic() + LONGEST_WATCH_S
         async with sse_response(request) as response:
             with contextlib.suppress(ConnectionResetError):  # the browser is gone
