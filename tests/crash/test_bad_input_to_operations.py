@@ -89,10 +89,13 @@ TOKENS = st.one_of(
     ),
     st.just(base64.urlsafe_b64encode(b"[" * 300).decode()),
 )
-LISTS = st.builds(pb.ListDeadLettersRequest, reason=INT32, kind=INT32, page_size=INT32, page_token=TOKENS)
+LISTS = st.builds(
+    pb.ListDeadLettersRequest, reason=INT32, kind=INT32, page_size=INT32, page_token=TOKENS, error_group=TEXTS
+)
 FINE_LISTS = st.builds(
     pb.ListDeadLettersRequest,
     reason=st.integers(0, 5),
+    error_group=st.one_of(st.none(), st.sampled_from(["", "x" * 200, "\x00"])),
     page_size=st.sampled_from([-(2**31), -1, 0, 1, 1000, 2**31 - 1]),
     page_token=st.one_of(st.just(""), TOKENS),
 )
@@ -139,12 +142,16 @@ IDS = st.lists(st.one_of(TEXTS, st.uuids().map(str), st.sampled_from(["0" * 32, 
 def replays(draw: Any) -> pb.ReplayDeadLettersRequest:
     """Replays of letters that are not there, of none, or of more than there are."""
     request = pb.ReplayDeadLettersRequest(limit=draw(INT32), include_outcome_unknown=draw(st.booleans()))
-    match draw(st.sampled_from(["ids", "none", "not all", "reason", "malformed"])):
+    match draw(st.sampled_from(["ids", "none", "not all", "reason", "malformed", "group"])):
         case "ids":
             request.ids.values.extend(draw(IDS))
             request.ids.SetInParent()
         case "not all":
             request.all = False
+        case "group":
+            request.group.reason = draw(INT32)
+            request.group.error_group = draw(TEXTS)
+            request.failed_until.seconds = draw(SECONDS)
         case "reason":
             request.reason = draw(INT32.filter(lambda reason: reason != 1))
         case "malformed":
@@ -208,7 +215,7 @@ async def test_whatever_is_asked_of_the_suppressions_is_done_or_refused_with_wor
 METHODS = [
     *("GetQueueStats", "ListDeadLetters", "ReplayDeadLetters", "PauseDelivery", "ResumeDelivery"),
     *("ListSuppressions", "AddSuppression", "RemoveSuppression", "GetEmailTimeline"),
-    *("GetDeadLetter", "ResolveDeadLetters", "DiscardDeadLetters"),
+    *("GetDeadLetter", "ListDeadLetterGroups", "ResolveDeadLetters", "DiscardDeadLetters"),
     *("EraseRecipient", "ListAuditEntries"),
 ]
 RAW = st.one_of(

@@ -113,7 +113,7 @@ async def test_a_letter_that_nobody_handled_stays_with_its_email_and_loses_its_c
     assert sorted(lost) == sorted([letter, raw])
     assert (await kept.world.email(email_id))["message"] is None
     assert (await kept.world.letter(raw))["raw_entry"] is None
-    assert {str(found.id) for found in await kept.world.letters.page(size=10)} == {letter, raw}
+    assert {str(found.id) for found in await kept.world.letters.latest(size=10)} == {letter, raw}
     ids = [uuid.UUID(letter)]
     assert await kept.world.letters.replay(ids, include_outcome_unknown=True, include_poison=True) == []
 

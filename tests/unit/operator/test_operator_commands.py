@@ -8,14 +8,18 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner, Result
 
 from sred.email.v1 import operations_service_pb2 as pb
+from sred.email.v1.email_pb2 import DeadLetter
 from sred.email.v1.operations_service_pb2_grpc import (
     EmailOperationsServiceServicer,
     add_EmailOperationsServiceServicer_to_server,
 )
 from sred_email_operator.__main__ import app
+
+NOON = Timestamp(seconds=1_750_000_000)
 
 
 class ConsumerDouble(EmailOperationsServiceServicer):
@@ -26,6 +30,9 @@ class ConsumerDouble(EmailOperationsServiceServicer):
         self.letters = 1200
         self.asked: list[Any] = []
         self.interrupts_after = self.fails_after = 0
+
+    def ListDeadLetters(self, request: Any, context: Any) -> pb.ListDeadLettersResponse:  # noqa: ARG002, N802
+        return pb.ListDeadLettersResponse(dead_letters=[DeadLetter(failed_at=NOON)] if self.letters else [])
 
     def ReplayDeadLetters(self, request: Any, context: Any) -> pb.ReplayDeadLettersResponse:  # noqa: ARG002, N802
         self.asked.append(request)
@@ -92,6 +99,7 @@ def test_all_letters_are_replayed_in_chunks(consumer: ConsumerDouble) -> None:
     result = run(consumer, "dlq", "replay", "--all", "--yes", "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"replayed": 1200, "skipped": 2, "remaining": 0})
     assert [request.limit for request in consumer.asked] == [500, 500, 500]
+    assert {request.failed_until.ToJsonString() for request in consumer.asked} == {NOON.ToJsonString()}
 
 
 def test_many_ids_are_cut_into_calls(consumer: ConsumerDouble) -> None:

@@ -113,11 +113,12 @@ class LetterHandling:
             return Discarded(discarded, max(0, len(ids) - limit))
         discarded = 0
         while discarded < limit:
-            page = await self._letters.page(size=min(limit - discarded, _PART), reason=selection.reason)
+            page = await self._letters.select(selection.which, size=min(limit - discarded, _PART))
             if not page:
                 return Discarded(discarded, 0)
-            discarded += await self._discard([letter.id for letter in page], deed)
-        return Discarded(discarded, await self._letters.count(selection.reason))
+            discarded += await self._discard([letter_id for _, letter_id in page], deed)
+        _, remaining = await self._letters.count_selected(selection.which)
+        return Discarded(discarded, remaining)
 
     async def _discard(self, ids: Sequence[uuid.UUID], deed: Deed | None) -> int:
         closed = await self._log.give_up(ids, "DISCARDED", deed=deed)

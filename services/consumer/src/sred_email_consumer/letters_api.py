@@ -9,11 +9,12 @@ from sred_email_consumer.callers import deed_of
 from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.operations import Selection
 from sred_email_consumer.suppression_list import SuppressionList
-from sred_email_consumer.suppressions_api import SuppressionCalls
-from sred_email_core.email_send_log.records import DeadLetterRecord
+from sred_email_consumer.suppressions_api import SuppressionCalls, time_of
+from sred_email_core.email_send_log.records import DeadLetterRecord, LetterGroup, LetterSelection
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 
 _NAMED_IDS = 10
+_LONGEST_ERROR = 200
 
 
 class LetterCalls(SuppressionCalls):
@@ -68,11 +69,14 @@ def selection(request: pb.ReplayDeadLettersRequest | pb.DiscardDeadLettersReques
     which = request.WhichOneof("selection")
     if which == "ids" and request.ids.values:
         return Selection(ids=tuple(request.ids.values))
+    until = time_of(request.failed_until, "failed_until") if request.HasField("failed_until") else None
     if which == "all" and request.all:
-        return Selection()
+        return Selection(which=LetterSelection(failed_until=until))
     if which == "reason" and (reason := reason_name(request.reason)) is not None:
-        return Selection(reason=reason)
-    raise InvalidRequestError([FieldViolation("selection", "must be ids, all or a reason")])
+        return Selection(which=LetterSelection(reason, failed_until=until))
+    if which == "group" and (reason := reason_name(request.group.reason)) is not None:
+        return Selection(which=LetterSelection(reason, error_group(request.group.error_group, "group."), until))
+    raise InvalidRequestError([FieldViolation("selection", "must be ids, all, a reason or a group with its reason")])
 
 
 def selection_name(request: pb.ReplayDeadLettersRequest | pb.DiscardDeadLettersRequest) -> str:
@@ -82,7 +86,20 @@ def selection_name(request: pb.ReplayDeadLettersRequest | pb.DiscardDeadLettersR
             return _named(request.ids)
         case "reason":
             return f"reason {reason_name(request.reason)}"
+        case "group":
+            return f"reason {reason_name(request.group.reason)}, error {request.group.error_group!r}"
     return "all"
+
+
+def error_group(text: str, where: str = "") -> str:
+    """Read what the errors of a group have in common.
+
+    Raises:
+        InvalidRequestError: No group can have that.
+    """
+    if len(text) > _LONGEST_ERROR or "\x00" in text:
+        raise InvalidRequestError([FieldViolation(f"{where}error_group", "must be the error_group of a dead letter")])
+    return text
 
 
 def reason_name(value: int) -> str | None:
@@ -117,7 +134,23 @@ def dead_letter(letter: DeadLetterRecord) -> email_pb2.DeadLetter:
         subject=letter.subject or "",
         may_have_been_accepted=letter.may_have_been_accepted,
         repeatable_until=repeatable_until,
+        error_group=letter.error_group,
     )
+
+
+def letter_group(group: LetterGroup) -> pb.DeadLetterGroupStats:
+    """A group in the contract's words."""
+    stats = pb.DeadLetterGroupStats(
+        group=pb.DeadLetterGroup(
+            reason=email_pb2.DeadLetterReason.Value(f"DEAD_LETTER_REASON_{group.reason}"), error_group=group.error_group
+        ),
+        letters=group.letters,
+        more=group.more,
+        may_have_been_accepted=group.may_have_been_accepted,
+    )
+    stats.oldest_failed_at.FromDatetime(group.oldest)
+    stats.latest_failed_at.FromDatetime(group.latest)
+    return stats
 
 
 def _named(ids: pb.DeadLetterIds) -> str:

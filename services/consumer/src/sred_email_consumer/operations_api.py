@@ -11,7 +11,14 @@ from sred_email_consumer.callers import deed_of
 from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.letter_handling import LetterHandling
-from sred_email_consumer.letters_api import dead_letter, reason_name, selection, selection_name
+from sred_email_consumer.letters_api import (
+    dead_letter,
+    error_group,
+    letter_group,
+    reason_name,
+    selection,
+    selection_name,
+)
 from sred_email_consumer.operations import EmailOperations
 from sred_email_consumer.records_api import RecordCalls
 from sred_email_consumer.stats_api import queue_stats
@@ -19,6 +26,7 @@ from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.timeline import EmailTimeline
 from sred_email_core.email_send_log.audit import AuditLog
 from sred_email_core.email_send_log.events import TimelineRecord
+from sred_email_core.email_send_log.records import LetterSelection
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 from sred_email_core.queue.keys import Lane
 from sred_email_core.queue.stats import DispatchStatus
@@ -71,10 +79,22 @@ class EmailOperationsServicer(RecordCalls):
         page, token = await self._operations.page(
             size=request.page_size,
             token=request.page_token,
-            reason=reason_name(request.reason),
+            selection=LetterSelection(
+                reason_name(request.reason),
+                error_group(request.error_group) if request.HasField("error_group") else None,
+            ),
             kind=_kind(request.kind),
         )
         return pb.ListDeadLettersResponse(dead_letters=[dead_letter(letter) for letter in page], next_page_token=token)
+
+    async def ListDeadLetterGroups(  # noqa: N802 - named by the contract
+        self,
+        request: pb.ListDeadLetterGroupsRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.ListDeadLetterGroupsRequest, pb.ListDeadLetterGroupsResponse],  # noqa: ARG002
+    ) -> pb.ListDeadLetterGroupsResponse:
+        """Dead letters by what they have in common."""
+        groups, more = await self._operations.groups()
+        return pb.ListDeadLetterGroupsResponse(groups=map(letter_group, groups), more=more)
 
     async def ReplayDeadLetters(  # noqa: N802 - named by the contract
         self,

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 
 import grpc
 
@@ -11,13 +12,15 @@ from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.letters_api import LetterCalls
 from sred_email_consumer.suppression_list import SuppressionList
-from sred_email_core.email_send_log.audit import AuditLog, AuditRecord
+from sred_email_consumer.suppressions_api import time_of
+from sred_email_core.email_send_log.audit import AuditFilter, AuditLog, AuditRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
 _MAX_TOKEN = 100
 _HIGHEST = 2**63
+_LONGEST_FILTER = 200
 
 
 class RecordCalls(LetterCalls):
@@ -48,28 +51,50 @@ class RecordCalls(LetterCalls):
         if request.page_size < 0:
             raise InvalidRequestError([FieldViolation("page_size", "must be 0 or more")])
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        found = await self._audit.page(before=_read_token(request.page_token), size=size + 1)
+        wanted = _filter(request)
+        found = await self._audit.page(before=_read_token(request.page_token, wanted), size=size + 1, wanted=wanted)
         page = found[:size]
-        token = _write_token(page[-1].sequence) if len(found) > size else ""
+        token = _write_token(page[-1].sequence, wanted) if len(found) > size else ""
         return pb.ListAuditEntriesResponse(entries=map(_entry, page), next_page_token=token)
 
 
-def _write_token(sequence: int) -> str:
-    return base64.urlsafe_b64encode(f"audit {sequence}".encode()).decode()
+def _filter(request: pb.ListAuditEntriesRequest) -> AuditFilter:
+    violations = [
+        FieldViolation(name, f"must have at most {_LONGEST_FILTER} printable characters")
+        for name, text in (("action", request.action), ("actor", request.actor))
+        if len(text) > _LONGEST_FILTER or not text.isprintable()
+    ]
+    if violations:
+        raise InvalidRequestError(violations)
+    return AuditFilter(
+        action=request.action or None,
+        actor=request.actor or None,
+        at_or_after=time_of(request.at_or_after, "at_or_after") if request.HasField("at_or_after") else None,
+        before=time_of(request.before, "before") if request.HasField("before") else None,
+    )
 
 
-def _read_token(token: str) -> int | None:
+def _list_of(wanted: AuditFilter) -> str:
+    """Tells the pages of one list from those of another."""
+    return hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
+
+
+def _write_token(sequence: int, wanted: AuditFilter) -> str:
+    return base64.urlsafe_b64encode(f"audit {_list_of(wanted)} {sequence}".encode()).decode()
+
+
+def _read_token(token: str, wanted: AuditFilter) -> int | None:
     if not token:
         return None
     try:
         if len(token) > _MAX_TOKEN:
             raise ValueError("longer than any of ours")  # noqa: TRY301
-        word, number = base64.urlsafe_b64decode(token.encode("ascii")).decode("ascii").split(" ")
+        word, of, number = base64.urlsafe_b64decode(token.encode("ascii")).decode("ascii").split(" ")
         sequence = int(number)
-        if word != "audit" or not 0 < sequence < _HIGHEST:
+        if (word, of) != ("audit", _list_of(wanted)) or not 0 < sequence < _HIGHEST:
             raise ValueError("of another list")  # noqa: TRY301
     except (ValueError, binascii.Error) as e:
-        violation = FieldViolation("page_token", "must be the next_page_token of an earlier answer")
+        violation = FieldViolation("page_token", "must be the next_page_token of an earlier answer for these filters")
         raise InvalidRequestError([violation]) from e
     return sequence
 

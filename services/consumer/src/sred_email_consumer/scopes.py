@@ -5,6 +5,7 @@ from sred_email_core.access.tokens import Scope
 SCOPES = {
     "GetQueueStats": Scope.READ,
     "ListDeadLetters": Scope.READ,
+    "ListDeadLetterGroups": Scope.READ,
     "GetDeadLetter": Scope.READ,
     "ListSuppressions": Scope.READ,
     "GetEmailTimeline": Scope.READ,

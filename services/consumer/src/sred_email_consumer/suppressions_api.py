@@ -37,7 +37,7 @@ class SuppressionCalls(operations_service_pb2_grpc.EmailOperationsServiceService
         context: grpc.aio.ServicerContext[pb.AddSuppressionRequest, pb.AddSuppressionResponse],
     ) -> pb.AddSuppressionResponse:
         """Suppress an address."""
-        expires_at = _time(request.expires_at) if request.HasField("expires_at") else None
+        expires_at = time_of(request.expires_at, "expires_at") if request.HasField("expires_at") else None
         reason = _reason(request.reason)
         kept = await self._suppressions.add(
             request.address,
@@ -66,11 +66,16 @@ def _reason(value: int) -> str:
     return name.removeprefix("SUPPRESSION_REASON_") if value else "MANUAL"
 
 
-def _time(stamp: Timestamp) -> datetime:
+def time_of(stamp: Timestamp, field: str) -> datetime:
+    """Read a time.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
     try:
         return stamp.ToDatetime(UTC)
     except (ValueError, OverflowError) as e:
-        raise InvalidRequestError([FieldViolation("expires_at", "is no time between the years 1 and 9999")]) from e
+        raise InvalidRequestError([FieldViolation(field, "is no time between the years 1 and 9999")]) from e
 
 
 def _suppression(record: SuppressionRecord) -> email_pb2.Suppression:

@@ -9,9 +9,11 @@ from sred.email.v1.email_pb2 import DeadLetterReason
 from sred.email.v1.operations_service_pb2 import (
     DeadLetterIds,
     DiscardDeadLettersRequest,
+    ListDeadLettersRequest,
     ReplayDeadLettersRequest,
     ResolveDeadLettersRequest,
 )
+from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_operator import output
 from sred_email_operator.choices import enum_value
 from sred_email_operator.chunks import CHUNK, Done, in_chunks, work
@@ -57,6 +59,7 @@ def replay(  # noqa: PLR0913 - an argument for each option
     if all_:
         confirm("Send every dead letter again?", yes=yes)
     with operations_service(address) as service:
+        _bound(service, requests[0], timeout_s)
 
         def call(request: ReplayDeadLettersRequest) -> Done:
             request.include_outcome_unknown = include_outcome_unknown
@@ -122,6 +125,7 @@ def discard(  # noqa: PLR0913 - an argument for each option
     )
     confirm(f"Throw away {which}, with the content?", yes=yes)
     with operations_service(address) as service:
+        _bound(service, requests[0], timeout_s)
 
         def call(request: DiscardDeadLettersRequest) -> Done:
             answer = service.DiscardDeadLetters(request, timeout=timeout_s)
@@ -150,3 +154,14 @@ def _selections(
         return [kind(all=True, limit=CHUNK)]
     value = enum_value(DeadLetterReason.DESCRIPTOR, reason or "", "--reason")
     return [kind(reason=DeadLetterReason.ValueType(value), limit=CHUNK)]
+
+
+def _bound(
+    service: EmailOperationsServiceStub, request: ReplayDeadLettersRequest | DiscardDeadLettersRequest, timeout_s: float
+) -> None:
+    """Let it end with what has failed by now: what fails again meanwhile is no part of it."""
+    if request.HasField("ids"):
+        return
+    listing = ListDeadLettersRequest(page_size=1, reason=request.reason)
+    for letter in service.ListDeadLetters(listing, timeout=timeout_s).dead_letters:
+        request.failed_until.CopyFrom(letter.failed_at)

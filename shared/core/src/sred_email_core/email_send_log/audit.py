@@ -51,20 +51,33 @@ class AuditRecord:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries; all that is set must hold. ``actor`` is part of the name or of the address of who did it."""
+
+    action: str | None = None
+    actor: str | None = None
+    at_or_after: datetime | None = None
+    before: datetime | None = None
+
+
 class AuditLog:
     """Reads the audit. Every method raises LogUnavailableError when PostgreSQL does not answer."""
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self._pool = pool
 
-    async def page(self, *, before: int | None, size: int) -> list[AuditRecord]:
+    async def page(self, *, before: int | None, size: int, wanted: "AuditFilter | None" = None) -> list[AuditRecord]:
         """What was done, the latest first.
 
         Args:
             before: The last sequence seen; None: from the latest.
             size: The most.
+            wanted: Which; None: all.
         """
-        rows = await postgres.run(lambda: self._pool.fetch(query("list_audit"), before, size))
+        w = wanted or AuditFilter()
+        filters = (w.action, w.actor, w.at_or_after, w.before)
+        rows = await postgres.run(lambda: self._pool.fetch(query("list_audit"), before, size, *filters))
         return [AuditRecord(**row) for row in rows]
 
 

@@ -362,6 +362,7 @@ class DeadLetterRecord:
     email_id: uuid.UUID | None
     reason: str
     error: str
+    error_group: str
     attempts: int
     failed_at: datetime
     may_have_been_accepted: bool
@@ -369,6 +370,41 @@ class DeadLetterRecord:
     kind: str | None
     recipients: list[str] | None
     subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterSelection:
+    """Which open dead letters are to be worked on; all that is set must hold.
+
+    Attributes:
+        reason: Name of the DeadLetterReason; None: any.
+        error_group: Of the group, whose reason is set, too; None: any.
+        failed_until: Failed then or before; None: any.
+        replay: What a replay takes: also what the recipient may have already, or not that; None: all.
+    """
+
+    reason: str | None = None
+    error_group: str | None = None
+    failed_until: datetime | None = None
+    replay: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterGroup:
+    """Open dead letters with the same reason, and the same error but for addresses, ids and numbers.
+
+    Attributes:
+        letters: How many; with ``more``: at least.
+        may_have_been_accepted: Whether that holds for any of those that were counted.
+    """
+
+    reason: str
+    error_group: str
+    letters: int
+    more: bool
+    may_have_been_accepted: bool
+    oldest: datetime
+    latest: datetime
 
 
 @dataclass(frozen=True, slots=True)

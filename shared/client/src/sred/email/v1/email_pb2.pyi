@@ -510,6 +510,7 @@ class DeadLetter(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     MAY_HAVE_BEEN_ACCEPTED_FIELD_NUMBER: _builtins.int
     REPEATABLE_UNTIL_FIELD_NUMBER: _builtins.int
+    ERROR_GROUP_FIELD_NUMBER: _builtins.int
     dead_letter_id: _builtins.str
     """Its own id, as text. Opaque."""
     email_id: _builtins.str
@@ -526,6 +527,10 @@ class DeadLetter(_message.Message):
     """The subject. Empty if MALFORMED."""
     may_have_been_accepted: _builtins.bool
     """Whether an attempt may have been accepted: the recipient may have it."""
+    error_group: _builtins.str
+    """The error without what differs from one letter to the next: addresses, ids, long numbers. Letters with the same
+    reason and the same error_group are a group.
+    """
     @_builtins.property
     def failed_at(self) -> _timestamp_pb2.Timestamp:
         """When it was given up."""
@@ -554,10 +559,11 @@ class DeadLetter(_message.Message):
         subject: _builtins.str = ...,
         may_have_been_accepted: _builtins.bool = ...,
         repeatable_until: _timestamp_pb2.Timestamp | None = ...,
+        error_group: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failed_at", b"failed_at", "repeatable_until", b"repeatable_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "dead_letter_id", b"dead_letter_id", "email_id", b"email_id", "error", b"error", "failed_at", b"failed_at", "kind", b"kind", "may_have_been_accepted", b"may_have_been_accepted", "reason", b"reason", "repeatable_until", b"repeatable_until", "subject", b"subject", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "dead_letter_id", b"dead_letter_id", "email_id", b"email_id", "error", b"error", "error_group", b"error_group", "failed_at", b"failed_at", "kind", b"kind", "may_have_been_accepted", b"may_have_been_accepted", "reason", b"reason", "repeatable_until", b"repeatable_until", "subject", b"subject", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

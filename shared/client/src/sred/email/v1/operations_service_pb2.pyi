@@ -283,6 +283,7 @@ class ListDeadLettersRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ERROR_GROUP_FIELD_NUMBER: _builtins.int
     reason: _email_pb2.DeadLetterReason.ValueType
     """With this reason. Unset: any."""
     kind: _email_pb2.EmailKind.ValueType
@@ -291,6 +292,8 @@ class ListDeadLettersRequest(_message.Message):
     """At most so many, up to 1,000 (more counts as 1,000). 0: 100."""
     page_token: _builtins.str
     """next_page_token of the page before, with the same filters. Empty: the first page."""
+    error_group: _builtins.str
+    """Of this group, with its reason: error_group of a dead letter. Unset: any."""
     def __init__(
         self,
         *,
@@ -298,14 +301,136 @@ class ListDeadLettersRequest(_message.Message):
         kind: _email_pb2.EmailKind.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        error_group: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_group", b"_error_group", "error_group", b"error_group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_group", b"_error_group", "error_group", b"error_group", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error_group: _TypeAlias = _typing.Literal["error_group"]  # noqa: Y015
+    _WhichOneofArgType__error_group: _TypeAlias = _typing.Literal["_error_group", b"_error_group"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_group) -> _WhichOneofReturnType__error_group | None: ...
+
+Global___ListDeadLettersRequest: _TypeAlias = ListDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class ListDeadLetterGroupsRequest(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListDeadLettersRequest: _TypeAlias = ListDeadLettersRequest  # noqa: Y015
+Global___ListDeadLetterGroupsRequest: _TypeAlias = ListDeadLetterGroupsRequest  # noqa: Y015
+
+@_typing.final
+class ListDeadLetterGroupsResponse(_message.Message):
+    """The groups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """There are more groups than these."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetterGroupStats]:
+        """The largest first."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___DeadLetterGroupStats] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeadLetterGroupsResponse: _TypeAlias = ListDeadLetterGroupsResponse  # noqa: Y015
+
+@_typing.final
+class DeadLetterGroup(_message.Message):
+    """What dead letters have in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    ERROR_GROUP_FIELD_NUMBER: _builtins.int
+    reason: _email_pb2.DeadLetterReason.ValueType
+    """Why they were given up. Required."""
+    error_group: _builtins.str
+    """Their error, as error_group of a dead letter has it. May be empty: so may an error."""
+    def __init__(
+        self,
+        *,
+        reason: _email_pb2.DeadLetterReason.ValueType = ...,
+        error_group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_group", b"error_group", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetterGroup: _TypeAlias = DeadLetterGroup  # noqa: Y015
+
+@_typing.final
+class DeadLetterGroupStats(_message.Message):
+    """One group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    LETTERS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    MAY_HAVE_BEEN_ACCEPTED_FIELD_NUMBER: _builtins.int
+    OLDEST_FAILED_AT_FIELD_NUMBER: _builtins.int
+    LATEST_FAILED_AT_FIELD_NUMBER: _builtins.int
+    letters: _builtins.int
+    """How many letters it has, up to 100,000."""
+    more: _builtins.bool
+    """It has more than that."""
+    may_have_been_accepted: _builtins.bool
+    """The recipients of some of them may have the email already."""
+    @_builtins.property
+    def group(self) -> Global___DeadLetterGroup:
+        """Which."""
+
+    @_builtins.property
+    def oldest_failed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them failed."""
+
+    @_builtins.property
+    def latest_failed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last of them failed."""
+
+    def __init__(
+        self,
+        *,
+        group: Global___DeadLetterGroup | None = ...,
+        letters: _builtins.int = ...,
+        more: _builtins.bool = ...,
+        may_have_been_accepted: _builtins.bool = ...,
+        oldest_failed_at: _timestamp_pb2.Timestamp | None = ...,
+        latest_failed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "latest_failed_at", b"latest_failed_at", "oldest_failed_at", b"oldest_failed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "latest_failed_at", b"latest_failed_at", "letters", b"letters", "may_have_been_accepted", b"may_have_been_accepted", "more", b"more", "oldest_failed_at", b"oldest_failed_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetterGroupStats: _TypeAlias = DeadLetterGroupStats  # noqa: Y015
 
 @_typing.final
 class ListDeadLettersResponse(_message.Message):
@@ -414,8 +539,10 @@ class ReplayDeadLettersRequest(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     INCLUDE_OUTCOME_UNKNOWN_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    FAILED_UNTIL_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
     """Every one; false selects nothing and is refused."""
     reason: _email_pb2.DeadLetterReason.ValueType
@@ -430,20 +557,32 @@ class ReplayDeadLettersRequest(_message.Message):
     def ids(self) -> Global___DeadLetterIds:
         """These. The only way for POISON."""
 
+    @_builtins.property
+    def group(self) -> Global___DeadLetterGroup:
+        """Every one of this group."""
+
+    @_builtins.property
+    def failed_until(self) -> _timestamp_pb2.Timestamp:
+        """Of all, a reason or a group: only those that failed then or before. So that calls which are repeated until nothing
+        remains have an end, also if what they do fails again. Unset: any.
+        """
+
     def __init__(
         self,
         *,
         ids: Global___DeadLetterIds | None = ...,
         all: _builtins.bool = ...,
         reason: _email_pb2.DeadLetterReason.ValueType = ...,
+        group: Global___DeadLetterGroup | None = ...,
         include_outcome_unknown: _builtins.bool = ...,
         limit: _builtins.int = ...,
+        failed_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "ids", b"ids", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "failed_until", b"failed_until", "group", b"group", "ids", b"ids", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "ids", b"ids", "include_outcome_unknown", b"include_outcome_unknown", "limit", b"limit", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "failed_until", b"failed_until", "group", b"group", "ids", b"ids", "include_outcome_unknown", b"include_outcome_unknown", "limit", b"limit", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["ids", "all", "reason"]  # noqa: Y015
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["ids", "all", "reason", "group"]  # noqa: Y015
     _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
@@ -542,7 +681,9 @@ class DiscardDeadLettersRequest(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    FAILED_UNTIL_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
     """Every one; false selects nothing and is refused."""
     reason: _email_pb2.DeadLetterReason.ValueType
@@ -553,19 +694,31 @@ class DiscardDeadLettersRequest(_message.Message):
     def ids(self) -> Global___DeadLetterIds:
         """These."""
 
+    @_builtins.property
+    def group(self) -> Global___DeadLetterGroup:
+        """Every one of this group."""
+
+    @_builtins.property
+    def failed_until(self) -> _timestamp_pb2.Timestamp:
+        """Of all, a reason or a group: only those that failed then or before. So that calls which are repeated until nothing
+        remains have an end, also if what they do fails again. Unset: any.
+        """
+
     def __init__(
         self,
         *,
         ids: Global___DeadLetterIds | None = ...,
         all: _builtins.bool = ...,
         reason: _email_pb2.DeadLetterReason.ValueType = ...,
+        group: Global___DeadLetterGroup | None = ...,
         limit: _builtins.int = ...,
+        failed_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "ids", b"ids", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "failed_until", b"failed_until", "group", b"group", "ids", b"ids", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "ids", b"ids", "limit", b"limit", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "failed_until", b"failed_until", "group", b"group", "ids", b"ids", "limit", b"limit", "reason", b"reason", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["ids", "all", "reason"]  # noqa: Y015
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["ids", "all", "reason", "group"]  # noqa: Y015
     _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
@@ -976,19 +1129,39 @@ class ListAuditEntriesRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    AT_OR_AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many, up to 1,000 (more counts as 1,000). 0: 100."""
     page_token: _builtins.str
-    """next_page_token of the page before. Empty: the first page."""
+    """next_page_token of the page before, with the same filters. Empty: the first page."""
+    action: _builtins.str
+    """With this action, such as REPLAY. Empty: any."""
+    actor: _builtins.str
+    """By somebody whose name or address holds this, in whatever letter case. Empty: by anybody."""
+    @_builtins.property
+    def at_or_after(self) -> _timestamp_pb2.Timestamp:
+        """At this time or later. Unset: from the first one on."""
+
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp:
+        """Before this time. Unset: up to the last one."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        action: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        at_or_after: _timestamp_pb2.Timestamp | None = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_or_after", b"at_or_after", "before", b"before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "at_or_after", b"at_or_after", "before", b"before", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

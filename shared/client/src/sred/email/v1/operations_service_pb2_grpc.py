@@ -49,6 +49,11 @@ class EmailOperationsServiceStub(object):
                 request_serializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLettersRequest.SerializeToString,
                 response_deserializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLettersResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetterGroups = channel.unary_unary(
+                '/sred.email.v1.EmailOperationsService/ListDeadLetterGroups',
+                request_serializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLetterGroupsRequest.SerializeToString,
+                response_deserializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLetterGroupsResponse.FromString,
+                _registered_method=True)
         self.GetDeadLetter = channel.unary_unary(
                 '/sred.email.v1.EmailOperationsService/GetDeadLetter',
                 request_serializer=sred_dot_email_dot_v1_dot_operations__service__pb2.GetDeadLetterRequest.SerializeToString,
@@ -131,6 +136,14 @@ class EmailOperationsServiceServicer(object):
 
         Errors:
         INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetterGroups(self, request, context):
+        """Counts dead letters by what they have in common: the reason, and the error but for addresses, ids and numbers. At
+        most 100 groups, the largest first. No errors of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,7 +269,7 @@ class EmailOperationsServiceServicer(object):
         """Lists what operators did, the latest first.
 
         Errors:
-        INVALID_ARGUMENT: a page_token that is not one of this service.
+        INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -274,6 +287,11 @@ def add_EmailOperationsServiceServicer_to_server(servicer, server):
                     servicer.ListDeadLetters,
                     request_deserializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLettersRequest.FromString,
                     response_serializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ListDeadLetterGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetterGroups,
+                    request_deserializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLetterGroupsRequest.FromString,
+                    response_serializer=sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLetterGroupsResponse.SerializeToString,
             ),
             'GetDeadLetter': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDeadLetter,
@@ -395,6 +413,33 @@ class EmailOperationsService(object):
             '/sred.email.v1.EmailOperationsService/ListDeadLetters',
             sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLettersRequest.SerializeToString,
             sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetterGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sred.email.v1.EmailOperationsService/ListDeadLetterGroups',
+            sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLetterGroupsRequest.SerializeToString,
+            sred_dot_email_dot_v1_dot_operations__service__pb2.ListDeadLetterGroupsResponse.FromString,
             options,
             channel_credentials,
             insecure,

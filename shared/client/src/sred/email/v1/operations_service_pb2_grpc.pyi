@@ -46,6 +46,10 @@ class EmailOperationsServiceStub:
     Errors:
       INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
     """
+    ListDeadLetterGroups: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeadLetterGroupsRequest, _operations_service_pb2.ListDeadLetterGroupsResponse]
+    """Counts dead letters by what they have in common: the reason, and the error but for addresses, ids and numbers. At
+    most 100 groups, the largest first. No errors of its own.
+    """
     GetDeadLetter: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.GetDeadLetterRequest, _operations_service_pb2.GetDeadLetterResponse]
     """Tells one dead letter.
 
@@ -121,7 +125,7 @@ class EmailOperationsServiceStub:
     """Lists what operators did, the latest first.
 
     Errors:
-      INVALID_ARGUMENT: a page_token that is not one of this service.
+      INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
     """
 
 @_typing.type_check_only
@@ -141,6 +145,10 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
 
     Errors:
       INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
+    """
+    ListDeadLetterGroups: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListDeadLetterGroupsRequest, _operations_service_pb2.ListDeadLetterGroupsResponse]  # type: ignore[assignment]
+    """Counts dead letters by what they have in common: the reason, and the error but for addresses, ids and numbers. At
+    most 100 groups, the largest first. No errors of its own.
     """
     GetDeadLetter: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetDeadLetterRequest, _operations_service_pb2.GetDeadLetterResponse]  # type: ignore[assignment]
     """Tells one dead letter.
@@ -217,7 +225,7 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
     """Lists what operators did, the latest first.
 
     Errors:
-      INVALID_ARGUMENT: a page_token that is not one of this service.
+      INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
     """
 
 class EmailOperationsServiceServicer:
@@ -244,6 +252,15 @@ class EmailOperationsServiceServicer:
 
         Errors:
           INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
+        """
+
+    def ListDeadLetterGroups(
+        self,
+        request: _operations_service_pb2.ListDeadLetterGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_service_pb2.ListDeadLetterGroupsResponse, _abc.Awaitable[_operations_service_pb2.ListDeadLetterGroupsResponse]]:
+        """Counts dead letters by what they have in common: the reason, and the error but for addresses, ids and numbers. At
+        most 100 groups, the largest first. No errors of its own.
         """
 
     def GetDeadLetter(
@@ -380,7 +397,7 @@ class EmailOperationsServiceServicer:
         """Lists what operators did, the latest first.
 
         Errors:
-          INVALID_ARGUMENT: a page_token that is not one of this service.
+          INVALID_ARGUMENT: a bad filter, or a page_token that is not one of this service for these filters.
         """
 
 def add_EmailOperationsServiceServicer_to_server(servicer: EmailOperationsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

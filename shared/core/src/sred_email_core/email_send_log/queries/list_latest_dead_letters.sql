@@ -1,7 +1,7 @@
 -- Open dead letters, the latest first, from a place on.
 --   $1 reason text (NULL: any)   $2 kind text (NULL: any)
 --   $3 before_failed_at timestamptz, $4 before_id uuid (NULL: from the latest)   $5 how many int
-SELECT d.id, d.email_id, d.reason, d.error, d.attempts, d.failed_at, d.may_have_been_accepted, d.repeatable_until,
+SELECT d.id, d.email_id, d.reason, d.error, d.error_group, d.attempts, d.failed_at, d.may_have_been_accepted, d.repeatable_until,
        e.kind, e.recipients, e.subject
 FROM email_dead_letters d
 LEFT JOIN email_send_log e ON e.id = d.email_id
