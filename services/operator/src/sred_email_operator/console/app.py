@@ -14,10 +14,14 @@ from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_operator.connection import aio_channel_to
 from sred_email_operator.console.feed import Feed
 from sred_email_operator.console.guard import Guard
+from sred_email_operator.console.pages.audit import AuditPage
 from sred_email_operator.console.pages.delivery import DeliveryActions
 from sred_email_operator.console.pages.emails import EmailActions, EmailPages
 from sred_email_operator.console.pages.entrance import LoginPages, open_routes
+from sred_email_operator.console.pages.letter_changes import LetterChanges
+from sred_email_operator.console.pages.letters import LettersPages
 from sred_email_operator.console.pages.overview import OverviewPage
+from sred_email_operator.console.pages.suppressions import SuppressionChanges, SuppressionsPage
 from sred_email_operator.console.rendering import PAGES, Pages
 from sred_email_operator.console.services import Changes, Peer, Reads, changes_of, reads_of
 from sred_email_operator.console.sessions import TokenDoor, door_of
@@ -51,9 +55,11 @@ def build_app(settings: ConsoleSettings, reads: Reads, changes: Changes | None) 
         app.add_routes(LoginPages(door).routes())
     feed = Feed(lambda: reads.stats(GetQueueStatsRequest(), timeout_s=_LOOK_S))
     app.on_shutdown.append(lambda _: feed.stop())
-    for page in (OverviewPage(feed), EmailPages(reads)):
+    for page in (OverviewPage(feed), EmailPages(reads), LettersPages(reads), SuppressionsPage(reads), AuditPage(reads)):
         app.add_routes(page.routes())
     if changes is not None:
+        app.add_routes(LetterChanges(reads, changes).routes())
+        app.add_routes(SuppressionChanges(changes).routes())
         for actions in (DeliveryActions(changes), EmailActions(reads, changes)):
             app.add_routes(actions.routes())
     return app

@@ -105,10 +105,13 @@ class Pages:
             tone: How it looks.
         """
         response = web.Response(status=303, headers={"Location": path})
-        session = request[SESSION]
-        value = _teller(session).dumps([tone, text])
-        self._told.put(response, value if isinstance(value, str) else value.decode(), _TOLD_FOR)
+        self.put_told(request, response, text, tone)
         return response
+
+    def put_told(self, request: web.Request, response: web.Response, text: str, tone: Tone) -> None:
+        """Let the next page say once what an answer that is no page has done."""
+        value = _teller(request[SESSION]).dumps([tone, text])
+        self._told.put(response, value if isinstance(value, str) else value.decode(), _TOLD_FOR)
 
     def _read_told(self, request: web.Request, session: Session | None) -> tuple[str, str] | None:
         value = self._told.of(request)

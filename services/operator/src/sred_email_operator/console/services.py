@@ -83,6 +83,7 @@ class Reads:
     stats: Call[pb.GetQueueStatsRequest, pb.GetQueueStatsResponse]
     timeline: Call[pb.GetEmailTimelineRequest, pb.GetEmailTimelineResponse]
     list_letters: Call[pb.ListDeadLettersRequest, pb.ListDeadLettersResponse]
+    list_groups: Call[pb.ListDeadLetterGroupsRequest, pb.ListDeadLetterGroupsResponse]
     get_letter: Call[pb.GetDeadLetterRequest, pb.GetDeadLetterResponse]
     list_suppressions: Call[pb.ListSuppressionsRequest, pb.ListSuppressionsResponse]
     list_audit: Call[pb.ListAuditEntriesRequest, pb.ListAuditEntriesResponse]
@@ -116,6 +117,7 @@ def reads_of(
         stats=Call(consumer, operations.GetQueueStats),
         timeline=Call(consumer, operations.GetEmailTimeline),
         list_letters=Call(consumer, operations.ListDeadLetters),
+        list_groups=Call(consumer, operations.ListDeadLetterGroups),
         get_letter=Call(consumer, operations.GetDeadLetter),
         list_suppressions=Call(consumer, operations.ListSuppressions),
         list_audit=Call(consumer, operations.ListAuditEntries),

@@ -24,3 +24,31 @@ readTimes(document);
 for (const live of document.querySelectorAll("[data-events]")) {
   follow(live);
 }
+
+// Sends the form of many letters again and again, each time for some of them, until none is left or somebody leaves.
+async function work(form) {
+  const bar = form.querySelector("progress"), words = form.querySelector("[data-words]"), go = form.querySelector("button");
+  go.hidden = true;
+  for (;;) {
+    const headers = { Accept: "application/json" };
+    const body = new URLSearchParams(new FormData(form));
+    const answer = await fetch(form.action, { method: "POST", headers, body }).catch(() => null);
+    if (!answer?.ok || !answer.headers.get("Content-Type").startsWith("application/json")) {
+      words.textContent = `It stopped after ${bar.value}: the service does not answer. Press “Go on” when it is back.`;
+      go.hidden = false;
+      return;
+    }
+    const far = await answer.json();
+    if (far.to) {
+      location.assign(far.to);
+      return;
+    }
+    form.elements.done.value = bar.value = far.done;
+    bar.max = far.done + far.left;
+    words.textContent = `${far.done.toLocaleString("en")} done, ${far.left.toLocaleString("en")} left.`;
+  }
+}
+
+for (const form of document.querySelectorAll("form[data-work]")) {
+  work(form);
+}
