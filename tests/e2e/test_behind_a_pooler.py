@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from sred.email.v1.dispatch_service_pb2 import CancelEmailRequest, ListEmailsRequest
-from sred_email_local.engines import ValkeyServer
+from sred_email_local.engines import PostgresServer, ValkeyServer
 from sred_email_local.sandbox.server import SandboxServer
 from support.pgbouncer import PgBouncer, needs_pgbouncer
 from support.world import World, email_request, until
@@ -16,6 +16,12 @@ from support.world import World, email_request, until
 pytestmark = needs_pgbouncer
 
 HOLDER = "SELECT holder FROM email_leases WHERE name = 'reconciler' AND expires_at > now()"
+
+
+@pytest.fixture(autouse=True)
+def own_server(postgres: PostgresServer) -> None:
+    """One that trusts the pooler: not one that is somebody else's."""
+    assert postgres.port
 
 
 @pytest.fixture

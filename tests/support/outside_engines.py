@@ -2,6 +2,8 @@
 
 * ``SRED_EMAIL_TEST_REDIS_SERVER``: the program of the Redis servers that tests start, instead of the Valkey that comes
   along.
+* ``SRED_EMAIL_TEST_POSTGRES_BINARIES``: the folder with the programs of the PostgreSQL that tests start, instead of the
+  one that comes along.
 * ``SRED_EMAIL_TEST_REDIS_URL``: a Redis to use as it is. It must be empty, since tests flush it; tests that stop or
   break their Redis start their own, or are skipped.
 * ``SRED_EMAIL_TEST_POSTGRES_DSN``: a PostgreSQL whose user may create databases. Tests make databases of their own

@@ -14,9 +14,16 @@ from sred_email_core.email_send_log.leases import Lease
 from sred_email_core.email_send_log.migrate import migrate
 from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.postgres import open_pool
+from sred_email_local.engines import PostgresServer
 from support.pgbouncer import PgBouncer, needs_pgbouncer
 
 pytestmark = needs_pgbouncer
+
+
+@pytest.fixture(autouse=True)
+def own_server(postgres: PostgresServer) -> None:
+    """One that trusts the pooler: not one that is somebody else's."""
+    assert postgres.port
 
 
 @pytest.fixture

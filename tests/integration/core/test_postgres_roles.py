@@ -20,6 +20,7 @@ SERVICE, MIGRATE = "sred_email", "sred_email_migrate"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def database(postgres: PostgresServer) -> AsyncIterator[str]:
     """A database with the roles of the page, migrated by the one that may."""
+    assert postgres.port  # roles are of a whole server: not of one that is somebody else's
     name = "with_roles"
     server = await asyncpg.connect(postgres.dsn)
     await server.execute(f"CREATE DATABASE {name}")
