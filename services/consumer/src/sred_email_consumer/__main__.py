@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from importlib.metadata import version
 
 import structlog
 
@@ -14,7 +15,9 @@ from sred_email_core.settings import load_settings
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; exit code 0 then, 1 when it failed, 2 for wrong usage or settings."""
-    argparse.ArgumentParser(prog="sred-email-consumer", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="sred-email-consumer", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('sred-email-consumer')}")
+    parser.parse_args()
     settings = load_settings(ConsumerSettings)
     configure_logs(settings.log_level, settings.effective_log_format, service="consumer")
     log = structlog.get_logger(__name__)

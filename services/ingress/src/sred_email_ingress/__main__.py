@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from importlib.metadata import version
 
 import asyncpg
 import structlog
@@ -24,6 +25,7 @@ from sred_email_templates import BrokenTemplatesError
 def main() -> None:
     """Run the command; exit code 0 when it is done, 1 when it failed, 2 for wrong usage or settings."""
     parser = argparse.ArgumentParser(prog="sred-email-ingress", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('sred-email-ingress')}")
     parser.add_argument(
         "command",
         nargs="?",
