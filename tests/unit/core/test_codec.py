@@ -349,3 +349,13 @@ def test_hints_of_an_entry_are_not_believed_when_it_is_read() -> None:
 def test_a_time_with_another_offset_is_the_same_moment(offset: timedelta) -> None:
     email = queued(small(), accepted_at=ACCEPTED_AT.astimezone(timezone(offset)))
     assert decode(entry(encode(email)), Lane.HIGH).accepted_at == ACCEPTED_AT
+
+
+def test_a_trace_travels_beside_the_content_and_changes_none_of_its_bytes() -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    traced = queued(small(), traceparent=traceparent)
+    entry = {b"email_id": EMAIL_ID.encode(), b"message": encode(traced)}
+    assert decode(entry, Lane.HIGH).traceparent == traceparent
+    assert decode(entry, Lane.HIGH).content == small()
+    assert encode(replace(traced, traceparent=None)) == encode(queued(small()))
+    assert traced.hints == queued(small()).hints

@@ -109,6 +109,7 @@ def queued_member(member: Member) -> QueuedEmail:
             expire_at=member.expire_at,
             content=message,
             send_at=member.send_at,
+            traceparent=member.traceparent,
         )
 
     try:

@@ -201,6 +201,7 @@ def _queued(email: ReplayedEmail) -> QueuedEmail:
         expire_at=email.expire_at,
         content=email.message,
         alone=email.alone,
+        traceparent=email.traceparent,
     )
 
 

@@ -109,6 +109,7 @@ class DeadLetterLog:
                 alone=row["alone"],
                 repeats=row["mode"] == "REPEAT",
                 send_id=row["send_id"],
+                traceparent=row["traceparent"],
             )
             for row in rows
         ]

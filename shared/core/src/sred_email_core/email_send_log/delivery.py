@@ -137,6 +137,7 @@ class DeliveryLog:
                         message=m["message"],
                         left_out=tuple(m["left_out"] or ()),
                         send_at=m["send_at"],
+                        traceparent=m["traceparent"],
                     )
                 )
         by_email: dict[str, Repeat] = {}

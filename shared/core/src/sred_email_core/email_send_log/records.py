@@ -29,6 +29,7 @@ class NewEmail(NamedTuple):
         lifetime: From its acceptance or ``send_at``, on PostgreSQL's clock, until it expires; None: it never does.
         send_at: Not to be sent before this; None, or in the past: at once.
         caller: Whose token it came with; None: authentication is off.
+        traceparent: W3C trace context of its acceptance; None: it belongs to no trace.
     """
 
     id: uuid.UUID
@@ -44,6 +45,7 @@ class NewEmail(NamedTuple):
     lifetime: timedelta | None = None
     send_at: datetime | None = None
     caller: str | None = None
+    traceparent: str | None = None
 
 
 class WrittenEmail(NamedTuple):
@@ -68,6 +70,7 @@ class HeldKey:
         alone: It must not share a batch.
         message: Only while the email waits to be taken, or is due within ``SCHEDULED_IN_REDIS``.
         delay: Until its scheduled time.
+        traceparent: W3C trace context of its acceptance.
     """
 
     id: uuid.UUID
@@ -81,6 +84,7 @@ class HeldKey:
     alone: bool
     message: bytes | None
     delay: timedelta = timedelta()
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +215,7 @@ class Member:
         message: Serialized EmailContent; None: it is gone, which only ends with its send.
         left_out: Recipients that its send leaves out, by their places in to, cc and bcc taken together.
         send_at: What it was scheduled for; None: it was not.
+        traceparent: W3C trace context of its acceptance; None: it belongs to no trace.
     """
 
     email_id: str
@@ -223,6 +228,7 @@ class Member:
     message: bytes | None
     left_out: tuple[int, ...] = ()
     send_at: datetime | None = None
+    traceparent: str | None = None
 
 
 class RepeatState(StrEnum):
@@ -416,6 +422,7 @@ class ReplayedEmail:
         alone: It shares its request with no other.
         repeats: It is repeated within its send, same key and bytes; else it is sent anew.
         send_id: The send that it is repeated in.
+        traceparent: W3C trace context of its acceptance.
     """
 
     email_id: str
@@ -428,3 +435,4 @@ class ReplayedEmail:
     alone: bool
     repeats: bool
     send_id: str | None
+    traceparent: str | None = None

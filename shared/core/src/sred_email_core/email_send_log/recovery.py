@@ -160,6 +160,7 @@ def queued_email(
             alone=row["alone"],
             delay=delay,
             send_at=row.get("send_at"),
+            traceparent=row.get("traceparent"),
         )
     return QueuedEmail(
         email_id=text_id,
@@ -172,4 +173,5 @@ def queued_email(
         size_bytes=row["size_bytes"],
         delay=delay,
         send_at=row.get("send_at"),
+        traceparent=row.get("traceparent"),
     )

@@ -61,6 +61,7 @@ class Worked:
 
     Attributes:
         taken: How many were looked at.
+        told: The email of each that is known, and what was told of it.
         closed: Ids of the emails that became SUCCESS by an event.
         finished: Those that need no place in Redis any more.
         letters: Ids of the dead letters that were resolved.
@@ -70,6 +71,7 @@ class Worked:
     """
 
     taken: int = 0
+    told: list[tuple[str, str]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     finished: list[ClosedEmail] = field(default_factory=list)
     letters: list[str] = field(default_factory=list)
@@ -116,6 +118,11 @@ class WebhookLog:
 
         return await postgres.run(postpone)
 
+    async def traceparents(self, email_ids: Sequence[str]) -> dict[str, str]:
+        """The traces that emails belong to, of those that belong to one."""
+        rows = await postgres.run(lambda: self._pool.fetch(query("get_traceparents"), list(email_ids)))
+        return {str(row["id"]): row["traceparent"] for row in rows}
+
     async def lag(self) -> timedelta:
         """How long the event that has been due the longest has waited."""
         return await postgres.run(lambda: self._pool.fetchval(query("lag_of_webhook_events"))) or timedelta()
@@ -134,6 +141,7 @@ class WebhookLog:
                 await connection.fetch(query("lock_sends_of"), ids)
             for part in _each_email_once(known):
                 _add(worked, await connection.fetch(query("record_deliveries"), *_delivery_columns(part)))
+            worked.told = [(str(row["email_id"]), row["delivery"]) for row in known]
             worked.suppressed = await _suppress(connection, rows)
             unknown = [row["svix_id"] for row in rows if row["email_id"] is None]
             worked.unknown = len(unknown)

@@ -52,6 +52,7 @@ class QueuedEmail:
         delay: Until it is due, when it is published.
         send_at: What it was scheduled for; None: it was not, or it is not known.
         encrypted: The content as it is kept and travels, where that is encrypted.
+        traceparent: W3C trace context of its acceptance; None: it belongs to no trace.
         frozen: The content, serialized, where whoever made this has it at hand: then it is not serialized again.
     """
 
@@ -66,6 +67,7 @@ class QueuedEmail:
     delay: timedelta = timedelta()
     send_at: datetime | None = None
     encrypted: EncryptedContent | None = field(default=None, repr=False)
+    traceparent: str | None = None
     frozen: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -100,6 +102,7 @@ class QueuedEmail:
         alone: bool = False,
         delay: timedelta = timedelta(),
         send_at: datetime | None = None,
+        traceparent: str | None = None,
     ) -> "QueuedEmail":
         """Build from what the log holds.
 
@@ -113,6 +116,7 @@ class QueuedEmail:
             alone: As in the log.
             delay: Until it is due.
             send_at: As in the log.
+            traceparent: As in the log.
 
         Raises:
             DecodeError: The content is none.
@@ -131,6 +135,7 @@ class QueuedEmail:
             size_bytes=len(content),
             delay=delay,
             send_at=send_at,
+            traceparent=traceparent,
             encrypted=encrypted,
             frozen=content if encrypted is None else None,
         )
@@ -151,6 +156,7 @@ def encode(email: QueuedEmail) -> bytes:
         priority=_PRIORITIES[email.lane],
         size_bytes=email.size_bytes,
         alone=email.alone,
+        traceparent=email.traceparent or "",
     )
     message.accepted_at.FromDatetime(email.accepted_at)
     if email.expire_at is not None:
@@ -231,6 +237,7 @@ def decode(fields: Mapping[bytes, bytes], lane: Lane) -> QueuedEmail:
         size_bytes=message.size_bytes,
         send_at=send_at,
         encrypted=message.encrypted if body == "encrypted" else None,
+        traceparent=message.traceparent or None,
     )
 
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sred.email.v1 import email_pb2 as sred_dot_email_dot_v1_dot_email__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sred/email/v1/stream_message.proto\x12\rsred.email.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sred/email/v1/email.proto\"\xac\x04\n\x12\x45mailStreamMessage\x12\x19\n\x08\x65mail_id\x18\x01 \x01(\tR\x07\x65mailId\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x18.sred.email.v1.EmailKindR\x04kind\x12\x33\n\x08priority\x18\x03 \x01(\x0e\x32\x17.sred.email.v1.PriorityR\x08priority\x12;\n\x0b\x61\x63\x63\x65pted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptedAt\x12\x37\n\texpire_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x65xpireAt\x12\x1d\n\nsize_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x14\n\x05\x61lone\x18\x07 \x01(\x08R\x05\x61lone\x12\x37\n\x07\x63ontent\x18\x08 \x01(\x0b\x32\x1b.sred.email.v1.EmailContentH\x00R\x07\x63ontent\x12\x36\n\x06stored\x18\t \x01(\x0b\x32\x1c.sred.email.v1.StoredContentH\x00R\x06stored\x12?\n\tencrypted\x18\x0b \x01(\x0b\x32\x1f.sred.email.v1.EncryptedContentH\x00R\tencrypted\x12\x33\n\x07send_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06sendAtB\x06\n\x04\x62ody\"\xf1\x03\n\x0c\x45mailContent\x12!\n\x0c\x66rom_address\x18\x01 \x01(\tR\x0b\x66romAddress\x12\x0e\n\x02to\x18\x02 \x03(\tR\x02to\x12\x0e\n\x02\x63\x63\x18\x03 \x03(\tR\x02\x63\x63\x12\x10\n\x03\x62\x63\x63\x18\x04 \x03(\tR\x03\x62\x63\x63\x12\x19\n\x08reply_to\x18\x05 \x03(\tR\x07replyTo\x12\x18\n\x07subject\x18\x06 \x01(\tR\x07subject\x12\x12\n\x04html\x18\x07 \x01(\tR\x04html\x12\x12\n\x04text\x18\x08 \x01(\tR\x04text\x12\x42\n\x07headers\x18\t \x03(\x0b\x32(.sred.email.v1.EmailContent.HeadersEntryR\x07headers\x12\x39\n\x04tags\x18\n \x03(\x0b\x32%.sred.email.v1.EmailContent.TagsEntryR\x04tags\x12;\n\x0b\x61ttachments\x18\x0b \x03(\x0b\x32\x19.sred.email.v1.AttachmentR\x0b\x61ttachments\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a\x37\n\tTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x0f\n\rStoredContent\"\xeb\x01\n\x10\x45ncryptedContent\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1b\n\tkey_check\x18\x02 \x01(\x0cR\x08keyCheck\x12\x1f\n\x0bwrapped_key\x18\x03 \x01(\x0cR\nwrappedKey\x12\x14\n\x05nonce\x18\x04 \x01(\x0cR\x05nonce\x12\x1e\n\nciphertext\x18\x05 \x01(\x0cR\nciphertext\x12\'\n\x0fhas_attachments\x18\x06 \x01(\x08R\x0ehasAttachments\x12#\n\rsender_domain\x18\x07 \x01(\tR\x0csenderDomain\"\xb3\x01\n\x0eRawStreamEntry\x12;\n\x06\x66ields\x18\x01 \x03(\x0b\x32#.sred.email.v1.RawStreamEntry.FieldR\x06\x66ields\x12\x16\n\x06stream\x18\x02 \x01(\tR\x06stream\x12\x19\n\x08\x65ntry_id\x18\x03 \x01(\tR\x07\x65ntryId\x1a\x31\n\x05\x46ield\x12\x12\n\x04name\x18\x01 \x01(\x0cR\x04name\x12\x14\n\x05value\x18\x02 \x01(\x0cR\x05valueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sred/email/v1/stream_message.proto\x12\rsred.email.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sred/email/v1/email.proto\"\xce\x04\n\x12\x45mailStreamMessage\x12\x19\n\x08\x65mail_id\x18\x01 \x01(\tR\x07\x65mailId\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x18.sred.email.v1.EmailKindR\x04kind\x12\x33\n\x08priority\x18\x03 \x01(\x0e\x32\x17.sred.email.v1.PriorityR\x08priority\x12;\n\x0b\x61\x63\x63\x65pted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptedAt\x12\x37\n\texpire_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x65xpireAt\x12\x1d\n\nsize_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x14\n\x05\x61lone\x18\x07 \x01(\x08R\x05\x61lone\x12\x37\n\x07\x63ontent\x18\x08 \x01(\x0b\x32\x1b.sred.email.v1.EmailContentH\x00R\x07\x63ontent\x12\x36\n\x06stored\x18\t \x01(\x0b\x32\x1c.sred.email.v1.StoredContentH\x00R\x06stored\x12?\n\tencrypted\x18\x0b \x01(\x0b\x32\x1f.sred.email.v1.EncryptedContentH\x00R\tencrypted\x12\x33\n\x07send_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06sendAt\x12 \n\x0btraceparent\x18\x0c \x01(\tR\x0btraceparentB\x06\n\x04\x62ody\"\xf1\x03\n\x0c\x45mailContent\x12!\n\x0c\x66rom_address\x18\x01 \x01(\tR\x0b\x66romAddress\x12\x0e\n\x02to\x18\x02 \x03(\tR\x02to\x12\x0e\n\x02\x63\x63\x18\x03 \x03(\tR\x02\x63\x63\x12\x10\n\x03\x62\x63\x63\x18\x04 \x03(\tR\x03\x62\x63\x63\x12\x19\n\x08reply_to\x18\x05 \x03(\tR\x07replyTo\x12\x18\n\x07subject\x18\x06 \x01(\tR\x07subject\x12\x12\n\x04html\x18\x07 \x01(\tR\x04html\x12\x12\n\x04text\x18\x08 \x01(\tR\x04text\x12\x42\n\x07headers\x18\t \x03(\x0b\x32(.sred.email.v1.EmailContent.HeadersEntryR\x07headers\x12\x39\n\x04tags\x18\n \x03(\x0b\x32%.sred.email.v1.EmailContent.TagsEntryR\x04tags\x12;\n\x0b\x61ttachments\x18\x0b \x03(\x0b\x32\x19.sred.email.v1.AttachmentR\x0b\x61ttachments\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a\x37\n\tTagsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x0f\n\rStoredContent\"\xeb\x01\n\x10\x45ncryptedContent\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1b\n\tkey_check\x18\x02 \x01(\x0cR\x08keyCheck\x12\x1f\n\x0bwrapped_key\x18\x03 \x01(\x0cR\nwrappedKey\x12\x14\n\x05nonce\x18\x04 \x01(\x0cR\x05nonce\x12\x1e\n\nciphertext\x18\x05 \x01(\x0cR\nciphertext\x12\'\n\x0fhas_attachments\x18\x06 \x01(\x08R\x0ehasAttachments\x12#\n\rsender_domain\x18\x07 \x01(\tR\x0csenderDomain\"\xb3\x01\n\x0eRawStreamEntry\x12;\n\x06\x66ields\x18\x01 \x03(\x0b\x32#.sred.email.v1.RawStreamEntry.FieldR\x06\x66ields\x12\x16\n\x06stream\x18\x02 \x01(\tR\x06stream\x12\x19\n\x08\x65ntry_id\x18\x03 \x01(\tR\x07\x65ntryId\x1a\x31\n\x05\x46ield\x12\x12\n\x04name\x18\x01 \x01(\x0cR\x04name\x12\x14\n\x05value\x18\x02 \x01(\x0cR\x05valueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMAILCONTENT_TAGSENTRY']._loaded_options = None
   _globals['_EMAILCONTENT_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_EMAILSTREAMMESSAGE']._serialized_start=114
-  _globals['_EMAILSTREAMMESSAGE']._serialized_end=670
-  _globals['_EMAILCONTENT']._serialized_start=673
-  _globals['_EMAILCONTENT']._serialized_end=1170
-  _globals['_EMAILCONTENT_HEADERSENTRY']._serialized_start=1055
-  _globals['_EMAILCONTENT_HEADERSENTRY']._serialized_end=1113
-  _globals['_EMAILCONTENT_TAGSENTRY']._serialized_start=1115
-  _globals['_EMAILCONTENT_TAGSENTRY']._serialized_end=1170
-  _globals['_STOREDCONTENT']._serialized_start=1172
-  _globals['_STOREDCONTENT']._serialized_end=1187
-  _globals['_ENCRYPTEDCONTENT']._serialized_start=1190
-  _globals['_ENCRYPTEDCONTENT']._serialized_end=1425
-  _globals['_RAWSTREAMENTRY']._serialized_start=1428
-  _globals['_RAWSTREAMENTRY']._serialized_end=1607
-  _globals['_RAWSTREAMENTRY_FIELD']._serialized_start=1558
-  _globals['_RAWSTREAMENTRY_FIELD']._serialized_end=1607
+  _globals['_EMAILSTREAMMESSAGE']._serialized_end=704
+  _globals['_EMAILCONTENT']._serialized_start=707
+  _globals['_EMAILCONTENT']._serialized_end=1204
+  _globals['_EMAILCONTENT_HEADERSENTRY']._serialized_start=1089
+  _globals['_EMAILCONTENT_HEADERSENTRY']._serialized_end=1147
+  _globals['_EMAILCONTENT_TAGSENTRY']._serialized_start=1149
+  _globals['_EMAILCONTENT_TAGSENTRY']._serialized_end=1204
+  _globals['_STOREDCONTENT']._serialized_start=1206
+  _globals['_STOREDCONTENT']._serialized_end=1221
+  _globals['_ENCRYPTEDCONTENT']._serialized_start=1224
+  _globals['_ENCRYPTEDCONTENT']._serialized_end=1459
+  _globals['_RAWSTREAMENTRY']._serialized_start=1462
+  _globals['_RAWSTREAMENTRY']._serialized_end=1641
+  _globals['_RAWSTREAMENTRY_FIELD']._serialized_start=1592
+  _globals['_RAWSTREAMENTRY_FIELD']._serialized_end=1641
 # @@protoc_insertion_point(module_scope)

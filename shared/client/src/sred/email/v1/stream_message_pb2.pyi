@@ -37,6 +37,7 @@ class EmailStreamMessage(_message.Message):
     STORED_FIELD_NUMBER: _builtins.int
     ENCRYPTED_FIELD_NUMBER: _builtins.int
     SEND_AT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     email_id: _builtins.str
     """UUIDv7 as text; the `id` of email_send_log."""
     kind: _email_pb2.EmailKind.ValueType
@@ -47,6 +48,8 @@ class EmailStreamMessage(_message.Message):
     """About how many bytes it adds to the request that will carry it."""
     alone: _builtins.bool
     """Whether it needs a request of its own: it has attachments."""
+    traceparent: _builtins.str
+    """The trace that it belongs to: a W3C traceparent, whose span is the one that accepted it. Empty: none."""
     @_builtins.property
     def accepted_at(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted."""
@@ -85,10 +88,11 @@ class EmailStreamMessage(_message.Message):
         stored: Global___StoredContent | None = ...,
         encrypted: Global___EncryptedContent | None = ...,
         send_at: _timestamp_pb2.Timestamp | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "body", b"body", "content", b"content", "encrypted", b"encrypted", "expire_at", b"expire_at", "send_at", b"send_at", "stored", b"stored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "alone", b"alone", "body", b"body", "content", b"content", "email_id", b"email_id", "encrypted", b"encrypted", "expire_at", b"expire_at", "kind", b"kind", "priority", b"priority", "send_at", b"send_at", "size_bytes", b"size_bytes", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "alone", b"alone", "body", b"body", "content", b"content", "email_id", b"email_id", "encrypted", b"encrypted", "expire_at", b"expire_at", "kind", b"kind", "priority", b"priority", "send_at", b"send_at", "size_bytes", b"size_bytes", "stored", b"stored", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["content", "stored", "encrypted"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015

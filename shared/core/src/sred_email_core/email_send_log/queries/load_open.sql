@@ -3,7 +3,7 @@
 --
 -- An email of a send is repeated within it, so its content is not read. Nor is that of a large one, which stays here.
 -- One that is scheduled for later than that while ahead stays here as a whole.
-SELECT e.id, e.kind, e.priority, e.created_at, e.expire_at, e.send_at, s.id AS open_send_id,
+SELECT e.id, e.kind, e.priority, e.created_at, e.expire_at, e.send_at, e.traceparent, s.id AS open_send_id,
        e.alone OR octet_length(e.message) > $2 AS alone,
        octet_length(e.message) AS size_bytes,
        CASE WHEN s.id IS NULL AND octet_length(e.message) <= $2 THEN e.message END AS message,

@@ -82,7 +82,8 @@ reopened AS (
         updated_at = now()
     FROM again a
     WHERE e.id = a.email_id AND e.status = 'FAILED' AND e.message IS NOT NULL
-    RETURNING e.id, e.kind, e.priority, e.status, e.created_at, e.expire_at, e.message, e.alone, a.mode, a.send_id, a.position
+    RETURNING e.id, e.kind, e.priority, e.status, e.created_at, e.expire_at, e.message, e.alone, e.traceparent, a.mode, a.send_id,
+              a.position
 ),
 recorded AS (
     INSERT INTO email_events (email_id, what, status) SELECT id, 'REPLAYED', status FROM reopened
