@@ -8,6 +8,7 @@ from typing import Any, cast
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from opentelemetry import trace
 from unit.client.service_double import ServiceDouble, later, status
 
 from sred.email.v1.dispatch_service_pb2_grpc import add_EmailDispatchServiceServicer_to_server
@@ -153,6 +154,15 @@ async def test_a_token_that_changes_is_asked_anew_for_each_call(service: Service
         await client.get("1")
         await client.get("1")
     assert [each["authorization"] for each in service.metadata] == ["Bearer old", "Bearer new"]
+
+
+async def test_the_trace_that_the_caller_is_in_goes_with_each_call(client: EmailClient, service: ServiceDouble) -> None:
+    await client.get("1")
+    inside = trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED))
+    with trace.use_span(trace.NonRecordingSpan(inside)):
+        await client.get("1")
+    assert "traceparent" not in service.metadata[0]
+    assert service.metadata[1]["traceparent"] == f"00-{1:032x}-{2:016x}-01"
 
 
 async def test_of_many_only_those_that_may_be_repeated_are(client: EmailClient, service: ServiceDouble) -> None:

@@ -14,6 +14,7 @@ import grpc
 
 from sred_email_client.errors import EmailError, FailedPreconditionError
 from sred_email_client.retry import RetryPolicy
+from sred_email_client.trace import trace_metadata
 
 DEFAULT_TIMEOUT_S = 10.0
 MAX_MESSAGE_BYTES = 48 << 20
@@ -121,9 +122,10 @@ class Connection:
         return list({**dict(OPTIONS), **dict(self.options)}.items())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with each call."""
+        """What goes with each call: the token, and the trace that the caller is in."""
         token = self.token() if callable(self.token) else self.token
-        return () if token is None else (("authorization", f"Bearer {token}"),)
+        authorization = () if token is None else (("authorization", f"Bearer {token}"),)
+        return (*authorization, *trace_metadata())
 
     def attempts(self, timeout_s: float | None) -> "Attempts":
         """Begin a call.
