@@ -1,6 +1,7 @@
 """Group commit: calls that arrive together share a flush, and nothing else."""
 
 import asyncio
+import contextvars
 import gc
 import weakref
 from collections.abc import Sequence
@@ -367,3 +368,22 @@ def test_whatever_is_cancelled_the_others_get_their_own_results(
         assert flushes.most_at_once <= max_groups
 
     asyncio.run(scenario())
+
+
+async def test_a_group_belongs_to_none_of_its_calls_and_has_nothing_of_the_context_of_the_first() -> None:
+    whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="nobody's")
+    whose.set("the process'")
+    seen = []
+
+    async def flush(items: Sequence[str]) -> list[str]:
+        seen.append(whose.get())
+        return list(items)
+
+    group: GroupCommit[str, str] = GroupCommit(flush, max_items=1, max_groups=1)
+
+    async def call(name: str) -> str:
+        whose.set(name)
+        return await group.submit(name)
+
+    await asyncio.gather(call("a"), call("b"))
+    assert seen == ["the process'"] * 2

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('sred-email-consumer')}")
     parser.parse_args()
     settings = load_settings(ConsumerSettings)
-    configure_logs(settings.log_level, settings.effective_log_format, service="consumer")
+    configure_logs(settings.log_level, settings.effective_log_format, service="consumer", traces=settings.traces_wanted)
     log = structlog.get_logger(__name__)
     if settings.auth == "off":
         log.warning("auth_off", meaning="whoever reaches the gRPC port may operate the queue")

@@ -31,6 +31,7 @@ from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.permissions import CONSUMER_COMMANDS
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.redis_fitness import open_fit_redis
+from sred_email_core.tracing import running_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,11 @@ async def run(settings: ConsumerSettings) -> None:
     access = Access(settings, registry)
     keys = QueueKeys(settings.redis_prefix)
     async with AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(
+            running_tracing(
+                settings, service="sred-email-consumer", instance=name, stop=stop, grace=settings.drain_timeout
+            )
+        )
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=10))
         await refuse_old_server(pool)
         redis, fitness = await stack.enter_async_context(
@@ -64,9 +70,10 @@ async def run(settings: ConsumerSettings) -> None:
                 timeout=settings.provider_timeout,
                 connections=settings.consumer_slots,
                 limited=settings.resend_requests_per_second > 0,
+                tracing=tracing,
             )
         )
-        parts = compose(name, settings, Connections(pool, redis, ScriptRunner(redis, keys), resend), metrics)
+        parts = compose(name, settings, Connections(pool, redis, ScriptRunner(redis, keys), resend), metrics, tracing)
         servicer = grpc_health.HealthServicer()
         health = HealthWatch(
             [
@@ -98,6 +105,7 @@ async def run(settings: ConsumerSettings) -> None:
                 calls=service.calls,
                 access=access,
                 scopes=SCOPES,
+                tracing=tracing,
             )
         )
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))

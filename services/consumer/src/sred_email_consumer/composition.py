@@ -30,6 +30,7 @@ from sred_email_consumer.retry_policy import RetryPolicy
 from sred_email_consumer.retry_service import RedisEmailRetryService
 from sred_email_consumer.settings import ConsumerSettings
 from sred_email_consumer.settlement import Settlement
+from sred_email_consumer.spans import DeliverySpans
 from sred_email_consumer.suppression import RecipientScreen
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.timeline import EmailTimeline
@@ -55,6 +56,7 @@ from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts, Wish
 from sred_email_core.queue.stats import QueueInspector
 from sred_email_core.queue.suppression_copy import SuppressionCopy
+from sred_email_core.tracing import Tracing
 
 _RETENTION_LEASE = timedelta(minutes=3)
 """After which another replica goes on, where the one that had begun died."""
@@ -93,7 +95,13 @@ class ConsumerParts:
     encryption_keys: KeyRingFile
 
 
-def compose(name: str, settings: ConsumerSettings, connections: Connections, metrics: ConsumerMetrics) -> ConsumerParts:
+def compose(
+    name: str,
+    settings: ConsumerSettings,
+    connections: Connections,
+    metrics: ConsumerMetrics,
+    tracing: Tracing | None = None,
+) -> ConsumerParts:
     """Build one consumer.
 
     Args:
@@ -101,6 +109,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
         settings: Of the process.
         connections: Open while the consumer is in use.
         metrics: Where it counts.
+        tracing: Makes spans of what is sent; None: nobody does.
 
     Raises:
         KeyRingError: The encryption keys can't be read.
@@ -144,6 +153,7 @@ def compose(name: str, settings: ConsumerSettings, connections: Connections, met
             max_deliveries=settings.max_deliveries,
         ),
         metrics,
+        DeliverySpans(tracing or Tracing(), keys, name),
     )
     wish = Wish(
         slots=settings.consumer_slots,

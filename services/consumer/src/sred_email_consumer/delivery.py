@@ -26,6 +26,7 @@ from sred_email_consumer.serializer import (
     shape_of,
 )
 from sred_email_consumer.settlement import Settlement
+from sred_email_consumer.spans import DeliverySpans
 from sred_email_consumer.suppression import RecipientScreen, without
 from sred_email_consumer.weather import ProviderWeather
 from sred_email_core.email_send_log.delivery import DeliveryLog
@@ -77,6 +78,7 @@ class EmailDelivery:
         weather: ProviderWeather,
         settings: DeliverySettings,
         metrics: ConsumerMetrics,
+        spans: DeliverySpans,
     ) -> None:
         self._log = delivery_log
         self._retries = retries
@@ -89,6 +91,7 @@ class EmailDelivery:
         self._weather = weather
         self._settings = settings
         self._metrics = metrics
+        self._spans = spans
         self._claims: GroupCommit[NewSend, tuple[Claim | dict[str, Standing], float]] = GroupCommit(
             self._claim, max_items=100, max_groups=2
         )
@@ -117,8 +120,11 @@ class EmailDelivery:
                     lambda entry=entry, error=error: self._dead_letters.keep_malformed(entry, error),  # type: ignore[misc]
                     stopping,
                 )
-        if not passengers:
-            return
+        if passengers:
+            with self._spans.processing(passengers):
+                await self._deliver_entries(passengers, stopping, turn)
+
+    async def _deliver_entries(self, passengers: list[Passenger], stopping: asyncio.Event, turn: Turn) -> None:
         try:
             self._key_hold.check()
             left = await self._with_content(passengers, stopping)
@@ -161,13 +167,18 @@ class EmailDelivery:
             return
         passengers = tuple(Passenger(queued_member(member), left_out=member.left_out) for member in repeat.members)
         send = ClaimedSend(repeat.claim, claimed_at_s, passengers, repeat.shape, b"")
+        with self._spans.processing(passengers):
+            await self._go_on(repeat, send, turn)
+
+    async def _go_on(self, repeat: Repeat, send: ClaimedSend, turn: Turn) -> None:
+        """Do with an open send what is to be done with it: post it, or end it."""
         if repeat.state is RepeatState.EXPIRED:
             await self._settlement.expire(send)
         elif repeat.state is RepeatState.PAST_HORIZON:
             await self._settlement.give_up(send, "its horizon passed before an answer came")
         elif repeat.deaths >= self._settings.max_deliveries:
             await self._settlement.give_up(send, f"{repeat.deaths} consumers died while they were sending it")
-        elif not is_known(repeat.shape):
+        elif not is_known(send.shape):
             await self._settlement.leave_to_newer(send)
         else:
             await self._repeat(repeat, send, turn)
@@ -254,11 +265,15 @@ class EmailDelivery:
             # expired.
             await self._undo(send, "too much time passed since the claim")
             return
-        request = Request(send.shape.endpoint, send.claim.send_id, send.body, len(send.passengers))
-        log.debug("request_begins", send_id=send.claim.send_id, attempt=send.claim.attempts + 1)
+        claim, attempt = send.claim, send.claim.attempts + 1
+        request = Request(
+            send.shape.endpoint, claim.send_id, send.body, len(send.passengers), repeats=claim.requests_begun - 1
+        )
+        log.debug("request_begins", send_id=claim.send_id, attempt=attempt)
         began_at, began_s = time.time(), time.perf_counter()
         answer = await self._resend.post(request, turn.used)
         self._metrics.request_seconds.observe(time.perf_counter() - began_s)
+        self._spans.answered(answer, attempt=attempt)
         news = self._weather.learn(answer)
         learned = asyncio.ensure_future(news) if news else None
         if isinstance(answer, Accepted):

@@ -12,10 +12,13 @@ from typing import Any
 
 import aiohttp
 import structlog
+from opentelemetry.trace import Span
 from yarl import URL
 
 from sred_email_consumer.outcome import Accepted, Failure, FailureKind, interpret
 from sred_email_consumer.serializer import BATCH_ENDPOINT
+from sred_email_consumer.spans import RequestSpans, tell_no_answer, tell_status
+from sred_email_core.tracing import Tracing, propagated
 
 log = structlog.get_logger(__name__)
 
@@ -62,19 +65,24 @@ class Request:
         idempotency_key: Of the send.
         body: As the send remembers its hash.
         emails: How many it carries.
+        repeats: How often the same was posted before.
     """
 
     endpoint: str
     idempotency_key: str
     body: bytes
     emails: int
+    repeats: int = 0
 
 
 class ResendClient:
     """Posts sends on one pooled session, and says what came of it. It never raises for what the network does."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, key: ApiKey) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, base_url: str, key: ApiKey, spans: RequestSpans | None = None
+    ) -> None:
         self._session = session
+        self._spans = spans or RequestSpans(Tracing(), base_url)
         self._base_url = base_url.rstrip("/")
         self._key = key
 
@@ -85,6 +93,10 @@ class ResendClient:
             request: What to post.
             sent: Called when it goes out, on a connection that is there, if the client is limited.
         """
+        with self._spans.request(request.endpoint, request.repeats) as span:
+            return await self._post(request, sent, span)
+
+    async def _post(self, request: Request, sent: Callable[[], None], span: Span) -> Accepted | Failure:
         if not self._key.usable:
             self._key.refresh()
         if not self._key.usable:
@@ -93,6 +105,7 @@ class ResendClient:
             "Authorization": f"Bearer {self._key.value}",
             "Content-Type": "application/json",
             "Idempotency-Key": request.idempotency_key,
+            **propagated(span),  # the body stays the same
         }
         batch = request.endpoint == BATCH_ENDPOINT
         if batch:
@@ -105,11 +118,14 @@ class ResendClient:
                 allow_redirects=False,
                 trace_request_ctx=sent,
             ) as response:
+                tell_status(span, response.status)
                 body = await _read(response)
                 answer = interpret(response.status, response.headers, body, emails=request.emails, batch=batch)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as e:
+            tell_no_answer(span, e)
             return Failure(FailureKind.NOT_SENT, f"no connection: {_words(e)}")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
+            tell_no_answer(span, e)
             return Failure(FailureKind.OUTCOME_UNKNOWN, f"no answer: {_words(e)}")
         if isinstance(answer, Failure) and answer.kind is FailureKind.MISCONFIGURED:
             self._key.refresh()
@@ -118,7 +134,13 @@ class ResendClient:
 
 @asynccontextmanager
 async def open_resend(
-    base_url: str, key: ApiKey, *, timeout: timedelta, connections: int, limited: bool = True
+    base_url: str,
+    key: ApiKey,
+    *,
+    timeout: timedelta,
+    connections: int,
+    limited: bool = True,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[ResendClient]:
     """A client while the context is open.
 
@@ -128,6 +150,7 @@ async def open_resend(
         timeout: Of one request, from connecting to the last byte of the answer.
         connections: The most at once.
         limited: Whether anybody wants to be told when a request goes out; to watch for it costs a tenth of a request.
+        tracing: Makes spans of requests; None: nobody does.
     """
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=30),
@@ -137,7 +160,7 @@ async def open_resend(
         cookie_jar=aiohttp.DummyCookieJar(),  # the API keeps no session
         trace_configs=[_told_when_sent()] if limited else [],
     ) as session:
-        yield ResendClient(session, base_url, key)
+        yield ResendClient(session, base_url, key, RequestSpans(tracing or Tracing(), base_url))
 
 
 @functools.lru_cache(maxsize=16)

@@ -40,7 +40,7 @@ def main() -> None:
 
 def _serve() -> int:
     settings = load_settings(IngressSettings)
-    configure_logs(settings.log_level, settings.effective_log_format, service="ingress")
+    configure_logs(settings.log_level, settings.effective_log_format, service="ingress", traces=settings.traces_wanted)
     log = structlog.get_logger(__name__)
     if settings.auth == "off":
         log.warning("auth_off", meaning="whoever reaches the gRPC port may send email")

@@ -1,6 +1,8 @@
 """Builds the ingress and runs it until it is asked to stop."""
 
 import asyncio
+import os
+import socket
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -23,6 +25,7 @@ from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.permissions import INGRESS_COMMANDS
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.redis_fitness import open_fit_redis
+from sred_email_core.tracing import running_tracing
 from sred_email_ingress.api import EmailDispatchServicer
 from sred_email_ingress.composition import Connections, IngressParts, compose
 from sred_email_ingress.metrics import IngressMetrics
@@ -52,6 +55,15 @@ async def run(settings: IngressSettings) -> None:
     metrics, service = IngressMetrics(registry), ServiceMetrics(registry)
     access = Access(settings, registry)
     async with AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(
+            running_tracing(
+                settings,
+                service="sred-email-ingress",
+                instance=f"{socket.gethostname()}-{os.getpid()}",
+                stop=stop,
+                grace=settings.drain_timeout,
+            )
+        )
         pool = await stack.enter_async_context(open_pool(settings.postgres_dsn, max_size=_CONNECTIONS))
         redis, fitness = await stack.enter_async_context(
             open_fit_redis(settings, INGRESS_COMMANDS, timeout=timedelta(seconds=2))
@@ -59,7 +71,7 @@ async def run(settings: IngressSettings) -> None:
         keys = QueueKeys(settings.redis_prefix)
         runner = ScriptRunner(redis, keys)
         await refuse_old_server(pool)
-        parts = compose(settings, Connections(pool, redis, runner), metrics)
+        parts = compose(settings, Connections(pool, redis, runner), metrics, tracing=tracing)
         stack.push_async_callback(_drain, parts, stop, settings.drain_timeout)
         reconciler = build_reconciler(
             pool,
@@ -72,7 +84,7 @@ async def run(settings: IngressSettings) -> None:
         )
         webhooks: Webhooks | None = None
         if settings.resend_webhook_secret:
-            webhooks = build_webhooks(settings.resend_webhook_secret, pool, runner, keys, registry)
+            webhooks = build_webhooks(settings.resend_webhook_secret, pool, runner, keys, registry, tracing)
         servicer = grpc_health.HealthServicer()
         health = HealthWatch(
             [
@@ -101,6 +113,7 @@ async def run(settings: IngressSettings) -> None:
                 calls=service.calls,
                 access=access,
                 scopes=SCOPES,
+                tracing=tracing,
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))

@@ -15,6 +15,7 @@ from sred_email_core.queue.capacity import QueueCapacity
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts
+from sred_email_core.tracing import Tracing
 from sred_email_ingress.backpressure import Backpressure
 from sred_email_ingress.cancellation import EmailCancellation
 from sred_email_ingress.contents import ContentComposer, templates_of
@@ -25,6 +26,7 @@ from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
 from sred_email_ingress.senders import SenderPolicy
 from sred_email_ingress.settings import IngressSettings
+from sred_email_ingress.spans import AcceptanceSpans
 from sred_email_ingress.watching import EmailWatch
 
 REDIS_PATIENCE = timedelta(milliseconds=250)
@@ -66,6 +68,7 @@ def compose(
     metrics: IngressMetrics,
     *,
     patience: timedelta = REDIS_PATIENCE,
+    tracing: Tracing | None = None,
 ) -> IngressParts:
     """Build one ingress.
 
@@ -74,6 +77,7 @@ def compose(
         connections: Open while the parts are in use.
         metrics: Where they count.
         patience: How long a call waits for Redis.
+        tracing: Makes spans of what is accepted; None: nobody does.
 
     Raises:
         BrokenTemplatesError: A template of the settings' folder is broken.
@@ -101,6 +105,7 @@ def compose(
         ),
         ExpiryPolicy(settings.default_expiry),
         backpressure,
+        AcceptanceSpans(tracing or Tracing(), keys),
     )
     return IngressParts(
         dispatch=dispatch,

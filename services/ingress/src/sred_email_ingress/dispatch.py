@@ -12,6 +12,7 @@ from itertools import islice
 import structlog
 import uuid_utils.compat
 from google.protobuf.message import DecodeError
+from opentelemetry.trace import Span
 
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import SendEmailRequest
@@ -33,6 +34,7 @@ from sred_email_core.errors import (
 from sred_email_core.group_commit import GroupCommit
 from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.keys import Lane
+from sred_email_core.tracing import NO_SPAN, propagated, trace_ids_of
 from sred_email_ingress.addresses import parse_address
 from sred_email_ingress.backpressure import Backpressure
 from sred_email_ingress.contents import ContentComposer
@@ -41,6 +43,7 @@ from sred_email_ingress.fingerprint import fingerprint
 from sred_email_ingress.metrics import IngressMetrics
 from sred_email_ingress.producer import RedisEmailStreamProducer
 from sred_email_ingress.schedule import schedule_objections, send_at_of
+from sred_email_ingress.spans import AcceptanceSpans, end
 from sred_email_ingress.validation import find_violations, parse_email_id
 from sred_email_ingress.violations import within_bounds
 
@@ -86,6 +89,7 @@ class _Offer:
         encrypted: The content as it is kept and travels, where that is encrypted.
         lane: That it travels on.
         objection: A reason to refuse it that depends on settings or time, and so does not bind a key that is held.
+        span: Of accepting it.
     """
 
     email: NewEmail
@@ -93,6 +97,7 @@ class _Offer:
     encrypted: EncryptedContent | None
     lane: Lane
     objection: EmailDispatchError | None
+    span: Span
 
 
 class RedisStreamEmailDispatchService:
@@ -102,7 +107,7 @@ class RedisStreamEmailDispatchService:
     its stream by then is not promised.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root names each
         self,
         acceptance_log: AcceptanceLog,
         producer: RedisEmailStreamProducer,
@@ -110,6 +115,7 @@ class RedisStreamEmailDispatchService:
         contents: ContentComposer,
         expiry: ExpiryPolicy,
         backpressure: Backpressure,
+        spans: AcceptanceSpans,
     ) -> None:
         self._log = acceptance_log
         self._producer = producer
@@ -117,6 +123,7 @@ class RedisStreamEmailDispatchService:
         self._contents = contents
         self._expiry = expiry
         self._backpressure = backpressure
+        self._spans = spans
         self._in_hand = 0
         self._group: GroupCommit[list[_Offer], list[Acceptance | EmailDispatchError]] = GroupCommit(
             self._accept_calls,
@@ -202,6 +209,20 @@ class RedisStreamEmailDispatchService:
         await self._producer.drain()
 
     async def _submit(self, offers: list[_Offer], time_left_s: float | None) -> list[Acceptance | EmailDispatchError]:
+        """Let emails be accepted in the next group, and end their spans.
+
+        Raises:
+            EmailDispatchError: See ``_commit``.
+        """
+        try:
+            results = await self._commit(offers, time_left_s)
+        except EmailDispatchError as e:
+            _end_spans(offers, [e] * len(offers))
+            raise
+        _end_spans(offers, results)
+        return results
+
+    async def _commit(self, offers: list[_Offer], time_left_s: float | None) -> list[Acceptance | EmailDispatchError]:
         """Let emails be accepted in the next group.
 
         Raises:
@@ -229,6 +250,7 @@ class RedisStreamEmailDispatchService:
         kind = email_pb2.EmailKind.Name(request.kind).removeprefix("EMAIL_KIND_")
         lane = Lane(request.priority or (Lane.HIGH if request.kind in _URGENT else Lane.NORMAL))
         send_at, expire_at, now = send_at_of(request), expire_at_of(request), datetime.now(UTC)
+        span = self._spans.begin(kind, lane)
         objections = [*schedule_objections(send_at, expire_at, now), self._expiry.objection(expire_at, now)]
         violations += [objection for objection in objections if objection is not None]
         email_id = uuid_utils.compat.uuid7()
@@ -248,11 +270,13 @@ class RedisStreamEmailDispatchService:
                 lifetime=self._expiry.lifetime(kind),
                 send_at=send_at,
                 caller=caller_name(),
+                traceparent=propagated(span).get("traceparent"),
             ),
             content=content,
             encrypted=encrypted,
             lane=lane,
             objection=InvalidRequestError(within_bounds(violations)) if violations else None,
+            span=span,
         )
 
     async def _accept_calls(self, calls: Sequence[list[_Offer]]) -> list[list[Acceptance | EmailDispatchError]]:
@@ -282,7 +306,14 @@ class RedisStreamEmailDispatchService:
             written = await self._write([offer.email for offer in first.values()])
             if written:  # one line a group: which email has which key and whose it is, the log table says
                 callers = sorted({o.email.caller for o in first.values() if o.email.caller and o.email.id in written})
-                log.info("emails_accepted", email_ids=[str(email_id) for email_id in written], callers=callers or None)
+                traceparents = {offer.email.id: offer.email.traceparent for offer in first.values()}
+                traces = trace_ids_of([traceparents[email_id] for email_id in written])
+                log.info(
+                    "emails_accepted",
+                    email_ids=[str(email_id) for email_id in written],
+                    callers=callers or None,
+                    **traces,
+                )
         except UnstorableError as e:
             if len(offers) == 1:
                 log.error("email_unstorable", reason=str(e))  # noqa: TRY400 - a traceback would quote the row
@@ -332,6 +363,7 @@ def _accepted(offer: _Offer, written: WrittenEmail) -> tuple[Acceptance, QueuedE
         delay=delay or timedelta(),
         send_at=None if delay is None else offer.email.send_at,
         encrypted=offer.encrypted,
+        traceparent=offer.email.traceparent,
         frozen=offer.email.message,
     )
     return acceptance, queued
@@ -357,8 +389,16 @@ def _judge(
                 content=held.message,
                 alone=held.alone,
                 delay=held.delay,
+                traceparent=held.traceparent,
             )
     return Acceptance(str(held.id), held.status, deduplicated=True, accepted_at=held.created_at), queued
+
+
+def _end_spans(offers: Sequence[_Offer], results: Sequence[Acceptance | EmailDispatchError]) -> None:
+    if offers[0].span is NO_SPAN:
+        return
+    for offer, result in zip(offers, results, strict=True):
+        end(offer.span, _outcome(result), result.email_id if isinstance(result, Acceptance) else None)
 
 
 def _outcome(result: Acceptance | EmailDispatchError) -> str:

@@ -9,6 +9,7 @@ import structlog
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.queue.codec import QueuedEmail
 from sred_email_core.queue.scripts import QueueScripts
+from sred_email_core.tracing import trace_ids_of
 from sred_email_ingress.metrics import IngressMetrics
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,8 @@ class RedisEmailStreamProducer:
         except QueueUnavailableError as e:
             reason = str(e)
         self._metrics.publish_failures.inc(len(emails))
-        log.warning("publish_postponed", email_ids=[e.email_id for e in emails], reason=reason)
+        traces = trace_ids_of([e.traceparent for e in emails])
+        log.warning("publish_postponed", email_ids=[e.email_id for e in emails], reason=reason, **traces)
         return False
 
     async def drain(self) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from sred_email_core.access.caller import current_grant
 from sred_email_core.call_requests import PATIENCE, only_request, parser_of, readable
+from sred_email_core.call_tracing import CallTracing
 from sred_email_core.call_wait import CallWait
 from sred_email_core.error_status import status_of
 from sred_email_core.errors import (
@@ -26,6 +27,7 @@ from sred_email_core.errors import (
 )
 from sred_email_core.lifecycle import StopEvent, wait_for
 from sred_email_core.metrics import CallMetrics
+from sred_email_core.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,7 @@ class CallGuard:
         wait: CallWait | None = None,
         calls: CallMetrics | None = None,
         patience: timedelta = PATIENCE,
+        tracing: Tracing | None = None,
     ) -> None:
         """Prepare.
 
@@ -60,8 +63,10 @@ class CallGuard:
             wait: Of calls that are not seen yet; while it is too long new ones are refused. None: it is not known.
             calls: Where to count; None: nowhere.
             patience: With a request that is on its way.
+            tracing: Makes spans of calls; None: nobody does.
         """
         self._wait = wait
+        self._spans = CallTracing(tracing or Tracing(), _code_of)
         self._calls = calls or CallMetrics(CollectorRegistry())
         self._stop = stop or StopEvent()
         self._most_calls = most_calls
@@ -96,7 +101,7 @@ class CallGuard:
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(method, handler.stream_stream, self._requests),
+                self._stream(method, self._spans.stream(method, handler.stream_stream), self._requests),
                 parser_of(handler),
                 handler.response_serializer,
             )
@@ -108,7 +113,8 @@ class CallGuard:
             )
         return handler
 
-    def _unary(self, method: str, behaviour: Callable[[Any, Any], Awaitable[Message]]) -> Callable[..., Any]:
+    def _unary(self, method: str, unguarded: Callable[[Any, Any], Awaitable[Message]]) -> Callable[..., Any]:
+        behaviour: Callable[[Any, Any], Awaitable[Message]] = self._spans.unary(method, unguarded)
         name, seconds = method.rpartition("/")[2], self._calls.seconds
         answered = seconds.labels(name, grpc.StatusCode.OK.name)
 
@@ -267,8 +273,10 @@ def _too_many_status() -> Any:  # noqa: ANN401 - gRPC's
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
-def _code_of(error: Exception) -> str:
+def _code_of(error: BaseException) -> str:
     """The status that a call ends with when this was raised."""
+    if not isinstance(error, Exception):
+        return grpc.StatusCode.CANCELLED.name
     if isinstance(error, EmailDispatchError):
         return _CODES[status_of(error).code]
     unserved = isinstance(error, NotImplementedError)

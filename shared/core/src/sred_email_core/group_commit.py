@@ -1,6 +1,7 @@
 """Calls that arrive together share one round trip; a lone call does not wait."""
 
 import asyncio
+import contextvars
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -48,6 +49,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._waiting: OrderedDict[asyncio.Future[ResultT], tuple[ItemT, float | None]] = OrderedDict()
         self._under_way: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._context = contextvars.copy_context()  # a group is none of its calls': it has nothing of the first one's
 
     async def submit(self, item: ItemT, *, deadline_s: float | None = None) -> ResultT:
         """Carry out one item in the next group; its result, or its error raised.
@@ -65,7 +67,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._waiting_weight += self._weigh(item)
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._start_groups)  # items of this same turn of the loop join in
+            loop.call_soon(self._start_groups, context=self._context)  # items of this same turn of the loop join in
         try:
             return await future
         finally:

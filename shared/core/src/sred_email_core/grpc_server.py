@@ -19,6 +19,7 @@ from sred_email_core.guarded_server import GuardedServer
 from sred_email_core.lifecycle import StopEvent
 from sred_email_core.metrics import CallMetrics
 from sred_email_core.settings import ListenAddress
+from sred_email_core.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     grace: timedelta,
     stop: StopEvent | None = None,
     calls: CallMetrics | None = None,
+    tracing: Tracing | None = None,
     most_calls: int = 2000,
     access: Access | None = None,
     scopes: Mapping[str, Scope] | None = None,
@@ -80,13 +82,14 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
         calls: Where they are counted; None: nowhere.
         access: Who may call; None: whoever reaches the port.
         scopes: What each RPC needs, by its name; needed where there are tokens.
+        tracing: Makes spans of them; None: nobody does.
         stop: New calls are refused, and the grace begins, when it is set; None: at the end of the context.
 
     Raises:
         OSError: The address can't be listened on.
     """
     wait = CallWait()
-    guard = CallGuard(stop, most_calls=most_calls, wait=wait, calls=calls)
+    guard = CallGuard(stop, most_calls=most_calls, wait=wait, calls=calls, tracing=tracing)
     server = grpc.aio.server(handlers=[wait], options=SERVER_OPTIONS)
     gate = None if access is None else access.gate
     guarded = GuardedServer(server, guard, gate, {**(scopes or {}), **_OF_REFLECTION}, calls)

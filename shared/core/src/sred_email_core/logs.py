@@ -10,10 +10,12 @@ from typing import Any, Literal
 import orjson
 import structlog
 
+from sred_email_core.tracing import add_trace_id
+
 LogFormat = Literal["json", "console"]
 
 
-def configure_logs(level: str, log_format: LogFormat, *, service: str) -> None:
+def configure_logs(level: str, log_format: LogFormat, *, service: str, traces: bool = False) -> None:
     """Send all logs, also those of libraries, to standard error in one format.
 
     Our own lines do not pass through the logging module: it costs more than all else of a line.
@@ -22,10 +24,12 @@ def configure_logs(level: str, log_format: LogFormat, *, service: str) -> None:
         level: Name of a level of the logging module.
         log_format: ``json`` or ``console``.
         service: Stands in each line.
+        traces: Lines name the trace that they were written in.
     """
     as_json = log_format == "json"
     steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([add_trace_id] if traces else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sred_email_core.access.settings import AccessSettings
 from sred_email_core.encryption.settings import EncryptionKeysFile
 from sred_email_core.redis_address import RedisCertificates, check_prefix, parse_redis_url
+from sred_email_core.trace_settings import TraceSettings
 
 PREFIX = "SRED_EMAIL_"
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
@@ -81,7 +82,7 @@ PostgresDsn = Annotated[str, Field(pattern=r"^postgres(ql)?://", repr=False), Ma
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url), Field(repr=False), MayBeInFile()]
 
 
-class ServiceSettings(AccessSettings):
+class ServiceSettings(AccessSettings, TraceSettings):
     """What both services read."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
@@ -196,7 +197,8 @@ def _variable(settings_type: type[BaseSettings], name: str) -> str:
 
 
 def _sentence(settings_type: type[BaseSettings], name: str, detail: Any) -> str:  # noqa: ANN401 - pydantic's
-    field = settings_type.model_fields.get(name)
+    fields = settings_type.model_fields
+    field = fields.get(name) or next((f for f in fields.values() if f.validation_alias == name), None)
     hint = f" ({field.description})" if field is not None and field.description else ""
     if detail["type"] == "missing":
         in_file = field is not None and any(isinstance(mark, MayBeInFile) for mark in field.metadata)

@@ -198,6 +198,7 @@ def _record(path: str, headers: Mapping[str, str], body: bytes) -> tuple[Request
         subjects=[peek_subject(email) for email in emails or ()],
         body_sha256=hashlib.sha256(body).hexdigest(),
         size=len(body),
+        traceparent=headers.get("traceparent"),
     )
     return record, emails
 

@@ -21,6 +21,7 @@ class RequestRecord:
         name: The API's name of the error answered; empty if none.
         outcome: `in progress`, `accepted`, `replayed` or `refused`; `nothing` for a request that a rule swallowed.
         rule: The action of the rule that applied; empty if none.
+        traceparent: The header that names the caller's trace; None: there was none.
     """
 
     at: float
@@ -34,6 +35,7 @@ class RequestRecord:
     name: str = ""
     outcome: str = "in progress"
     rule: str = ""
+    traceparent: str | None = None
 
 
 class RequestLog:

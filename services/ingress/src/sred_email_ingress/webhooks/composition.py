@@ -12,6 +12,7 @@ from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_core.queue.suppression_copy import SuppressionCopy
+from sred_email_core.tracing import Tracing
 from sred_email_ingress.webhooks.metrics import WebhookMetrics
 from sred_email_ingress.webhooks.receiver import WebhookReceiver
 from sred_email_ingress.webhooks.signature import SignatureCheck
@@ -32,6 +33,7 @@ def build_webhooks(
     runner: ScriptRunner,
     keys: QueueKeys,
     registry: CollectorRegistry,
+    tracing: Tracing | None = None,
 ) -> Webhooks:
     """Receive webhooks that are signed with one of these secrets.
 
@@ -41,8 +43,10 @@ def build_webhooks(
         runner: Of the scripts.
         keys: Of the queue.
         registry: Where to count.
+        tracing: Makes spans of what is told; None: nobody does.
     """
     webhook_log, metrics = WebhookLog(pool), WebhookMetrics(registry)
     receiver = WebhookReceiver(SignatureCheck(secrets), webhook_log, metrics)
     copy = SuppressionCopy(SuppressionLog(pool), runner, keys)
-    return Webhooks(receiver, WebhookWorker(webhook_log, QueueScripts(runner, keys), copy, metrics, receiver.arrived))
+    scripts, arrived = QueueScripts(runner, keys), receiver.arrived
+    return Webhooks(receiver, WebhookWorker(webhook_log, scripts, copy, metrics, arrived, tracing or Tracing()))

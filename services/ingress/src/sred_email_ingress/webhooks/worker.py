@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from sred_email_core.email_send_log.webhook_events import WebhookLog, Worked
 from sred_email_core.errors import QueueUnavailableError, RetryLaterError
 from sred_email_core.queue.scripts import QueueScripts
 from sred_email_core.queue.suppression_copy import SuppressionCopy
+from sred_email_core.tracing import Attributes, Tracing, context_of, trace_ids_of
 from sred_email_ingress.webhooks.metrics import WebhookMetrics
 
 log = structlog.get_logger(__name__)
@@ -35,7 +38,9 @@ class WebhookWorker:
         suppressions: SuppressionCopy,
         metrics: WebhookMetrics,
         arrived: asyncio.Event,
+        tracing: Tracing,
     ) -> None:
+        self._tracing = tracing
         self._log = webhook_log
         self._scripts = scripts
         self._suppressions = suppressions
@@ -87,7 +92,7 @@ class WebhookWorker:
             return True
         more = worked.taken == self._size
         self._size = _PAGE if not more else self._size
-        self._count(worked)
+        await self._tell(worked)
         await self._bring_redis_into_line(worked)
         now_s = time.monotonic()
         if not more or now_s >= self._next_look_s:  # when there is always more, the lag is what tells
@@ -95,13 +100,23 @@ class WebhookWorker:
             self._metrics.lag.set((await self._log.lag()).total_seconds())
         return more
 
-    def _count(self, worked: Worked) -> None:
+    async def _tell(self, worked: Worked) -> None:
+        traceparents: dict[str, str] = {}
+        if self._tracing.on and worked.told:
+            with suppress(RetryLaterError):  # they are worked, whether a trace shows it or not
+                traceparents = await self._log.traceparents([email_id for email_id, _ in worked.told])
+        for email_id, delivery in worked.told:
+            if email_id in traceparents:
+                attributes: Attributes = {"messaging.message.id": email_id, "sred.email.delivery": delivery}
+                parent = context_of(traceparents[email_id])
+                self._tracing.begin("process webhook", SpanKind.CONSUMER, attributes, parent).end()
         self._metrics.worked.labels("known").inc(worked.taken - worked.unknown)
         self._metrics.worked.labels("unknown").inc(worked.unknown - len(worked.given_up))
         self._metrics.closed.inc(len(worked.closed))
         self._tell_given_up(worked.given_up)
         if worked.closed:
-            log.info("emails_closed_by_webhooks", email_ids=worked.closed)
+            traces = trace_ids_of([traceparents.get(email_id) for email_id in worked.closed])
+            log.info("emails_closed_by_webhooks", email_ids=worked.closed, **traces)
 
     def _tell_given_up(self, given_up: Sequence[str]) -> None:
         self._metrics.worked.labels("given_up").inc(len(given_up))
