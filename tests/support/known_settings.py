@@ -37,9 +37,5 @@ def variables_of(process: str) -> set[str]:
 def _of_the_console() -> set[str]:
     """As docs/configuration.md names them."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-    (section,) = re.findall(r"^## Console\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)
-    return {
-        "SRED_EMAIL_INGRESS_ADDRESS",
-        "SRED_EMAIL_CONSUMER_ADDRESS",
-        *re.findall(r"SRED_EMAIL_CONSOLE_\w+", section),
-    }
+    sections = re.findall(r"^## (?:Command line|Console)\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)
+    return {variable for section in sections for variable in re.findall(r"SRED_EMAIL_\w+", section)}

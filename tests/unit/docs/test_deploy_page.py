@@ -10,18 +10,17 @@ PAGE = (FOLDER.parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
 def test_the_table_of_secrets_names_each_that_is_mounted_with_each_key_that_is_read() -> None:
     overlay = render("overlays/production")
     rows = re.findall(r"^\| `(sred-email-\w+)` \| (.+?) \| (?:the |ingress|consumer)", PAGE, re.MULTILINE)
-    documented = {name: set(re.findall(r"`([a-z-]+)`", cell)) - {"default"} for name, cell in rows}
-    mounted = dict[str, set[str]]()
+    documented = {name: set(re.findall(r"`([a-z-]+)`", cell)) - {"default", "host"} for name, cell in rows}
+    read = dict[str, set[str]]()
     for workload in ("migrate", "ingress", "consumer", "console"):
-        files = [value for name, value in overlay.environment(workload).items() if name.endswith("_FILE")]
-        (secret,) = overlay.secrets(workload)
-        mounted[secret] = {file.rsplit("/", 1)[1] for file in files}
-    mounted |= {
-        reference["name"]: {r["key"] for r in authentication["spec"]["secretTargetRef"]}
-        for authentication in overlay.all("TriggerAuthentication")
-        for reference in authentication["spec"]["secretTargetRef"]
-    }
-    assert {name: keys - {"host"} for name, keys in documented.items()} == mounted
+        files = {value.rsplit("/", 1)[1] for name, value in overlay.environment(workload).items() if "_FILE" in name}
+        for secret in overlay.secrets(workload):
+            read.setdefault(secret, set()).update(documented[secret])
+        assert files == {key for secret in overlay.secrets(workload) for key in documented[secret]}
+    for authentication in overlay.all("TriggerAuthentication"):
+        for reference in authentication["spec"]["secretTargetRef"]:
+            read.setdefault(reference["name"], set()).add(reference["key"])
+    assert documented == read
 
 
 def test_the_commands_hold_back_every_deployment_until_the_schema_is_there() -> None:
