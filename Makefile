@@ -68,6 +68,7 @@ protos: install
 	@$(BIN)/python tools/check_protos.py
 
 manifests: install
+	@$(BIN)/python tools/prometheus_rule.py --check
 	@$(BIN)/python tools/check_manifests.py
 
 lock-check: install

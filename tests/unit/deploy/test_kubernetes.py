@@ -200,9 +200,9 @@ WANTED = [
     # what waits in each lane, running, held, replicas; for how many replicas the formula asks
     ((0, 0, 0), 1, 0.0, 2, 0),
     ((100, 12_000, 8_000), 1, 0.0, 2, 5),
-    ((0, 0, 100_000), 1, 0.4, 2, 20),
+    ((0, 0, 100_000), 1, 0.1, 2, 20),
     ((0, 0, 100_000), 0, 0.0, 3, 3),  # delivery stands
-    ((0, 0, 100_000), 1, 0.9, 3, 3),  # the provider's limit is the limit
+    ((0, 0, 100_000), 1, 0.3, 3, 3),  # the provider's limit is the limit
     ((0, 4_000, 0), 0, 0.9, 5, 1),  # fewer are enough for what waits
 ]
 

@@ -1,5 +1,6 @@
 """Each process takes the settings that an overlay gives it, with Secrets as docs/deploy.md asks for them."""
 
+import base64
 import os
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from support.access_files import Certificates
 from support.manifests import FOLDER, render
 
 OVERLAYS = sorted(str(f.parent.relative_to(FOLDER)) for f in FOLDER.glob("overlays/*/kustomization.yaml"))
+COMBINATIONS = [*OVERLAYS, "tests/tls"]
 MOUNTED_AT = "/run/secrets/sred-email/"
+REDIS_URLS = {
+    "overlays/production-redis-cluster": b"redis+cluster://redis-0:6379,redis-1:6379",
+    "overlays/production-redis-sentinel": b"redis+sentinel://sentinel-0:26379,sentinel-1:26379/email",
+    "overlays/production-tls": b"rediss://redis:6379/0",
+    "tests/tls": b"rediss://redis:6379/0",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +32,13 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def mount(folder: Path) -> None:
+def mount(folder: Path, overlay: str) -> None:
     """Write what Secrets hold."""
     certificates = Certificates(folder / "authority")
     certificate, key = certificates.issue("sred-email-ingress")
     files = {
         "postgres-dsn": b"postgresql://user:password@postgres:5432/email\n",
-        "redis-url": b"redis://redis:6379/0",
+        "redis-url": REDIS_URLS.get(overlay, b"redis://redis:6379/0"),
         "resend-api-key": b"re_key",
         "webhook-secret": b"whsec_aHVudGVyMg==",
         "tokens": (FOLDER / "overlays" / "development" / "tokens").read_bytes(),
@@ -38,6 +46,7 @@ def mount(folder: Path) -> None:
         "tls.key": key.read_bytes(),
         "ca.crt": certificates.ca.read_bytes(),
         "redis-ca.crt": certificates.ca.read_bytes(),
+        "encryption-keys": b"2026-11 " + base64.b64encode(bytes(32)) + b"\n",
         "token": b"0123456789abcdef",
         "service-token": b"a-token",
     }
@@ -50,7 +59,7 @@ def environment_of(overlay: str, workload: str, folder: Path) -> dict[str, str]:
     return {name: value.replace(MOUNTED_AT, f"{folder}/") for name, value in variables.items()}
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", COMBINATIONS)
 @pytest.mark.parametrize(
     ("workload", "settings_type"),
     [("migrate", MigrateSettings), ("ingress", IngressSettings), ("consumer", ConsumerSettings)],
@@ -58,7 +67,7 @@ def environment_of(overlay: str, workload: str, folder: Path) -> dict[str, str]:
 def test_a_service_starts_with_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overlay: str, workload: str, settings_type: type[BaseSettings]
 ) -> None:
-    mount(tmp_path)
+    mount(tmp_path, overlay)
     for name, value in environment_of(overlay, workload, tmp_path).items():
         monkeypatch.setenv(name, value)
     load_settings(settings_type)
@@ -66,5 +75,5 @@ def test_a_service_starts_with_them(
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_console_starts_with_them(tmp_path: Path, overlay: str) -> None:
-    mount(tmp_path)
+    mount(tmp_path, overlay)
     assert read_settings(environment_of(overlay, "console", tmp_path)).token == "0123456789abcdef"
