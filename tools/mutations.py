@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tools" / "mutations.toml"
-COPIED = ("shared", "services", "deploy", "tests", "pyproject.toml")
+COPIED = ("shared", "services", "deploy", "tests", "docs", "pyproject.toml")
 SOURCES = (
     "shared/client",
     "shared/core",
