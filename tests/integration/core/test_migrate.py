@@ -189,3 +189,8 @@ async def _migrate_up_to(version: int, dsn: str, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr("sred_email_core.email_send_log.migrate.migrations", lambda: migrations()[:version])
         await migrate(dsn)
+
+
+def test_each_migration_has_a_number_of_its_own() -> None:
+    numbers = [migration.version for migration in migrations()]
+    assert numbers == list(range(1, len(numbers) + 1))
