@@ -249,6 +249,8 @@ class EmailOperationsServiceServicer(object):
 
         Errors:
         INVALID_ARGUMENT: a bad address.
+        UNAVAILABLE: the log or the queue does not answer; or emails are encrypted with a key that this consumer lacks, so that cc and
+        bcc could not be looked at, while the rest is erased. Repeat the call when that is mended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

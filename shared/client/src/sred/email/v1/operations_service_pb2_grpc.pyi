@@ -113,6 +113,8 @@ class EmailOperationsServiceStub:
 
     Errors:
       INVALID_ARGUMENT: a bad address.
+      UNAVAILABLE: the log or the queue does not answer; or emails are encrypted with a key that this consumer lacks, so that cc and
+        bcc could not be looked at, while the rest is erased. Repeat the call when that is mended.
     """
     GetEmailTimeline: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.GetEmailTimelineRequest, _operations_service_pb2.GetEmailTimelineResponse]
     """Tells all that happened to one email, in order.
@@ -213,6 +215,8 @@ class EmailOperationsServiceAsyncStub(EmailOperationsServiceStub):
 
     Errors:
       INVALID_ARGUMENT: a bad address.
+      UNAVAILABLE: the log or the queue does not answer; or emails are encrypted with a key that this consumer lacks, so that cc and
+        bcc could not be looked at, while the rest is erased. Repeat the call when that is mended.
     """
     GetEmailTimeline: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.GetEmailTimelineRequest, _operations_service_pb2.GetEmailTimelineResponse]  # type: ignore[assignment]
     """Tells all that happened to one email, in order.
@@ -375,6 +379,8 @@ class EmailOperationsServiceServicer:
 
         Errors:
           INVALID_ARGUMENT: a bad address.
+          UNAVAILABLE: the log or the queue does not answer; or emails are encrypted with a key that this consumer lacks, so that cc and
+            bcc could not be looked at, while the rest is erased. Repeat the call when that is mended.
         """
 
     def GetEmailTimeline(
