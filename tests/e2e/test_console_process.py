@@ -18,7 +18,7 @@ PROGRAM = Path(sys.executable).parent / "sred-email"
 @pytest.mark.parametrize(
     ("environment", "names"),
     [
-        ({}, ["SRED_EMAIL_CONSOLE_TOKEN"]),
+        ({"SRED_EMAIL_CONSOLE_LISTEN": "0.0.0.0:1"}, ["SRED_EMAIL_CONSOLE_TOKEN"]),
         ({"SRED_EMAIL_CONSOLE_LOGIN": "x", "SRED_EMAIL_CONSOLE_LISTEN": "x"}, ["_LISTEN", "_LOGIN"]),
     ],
 )

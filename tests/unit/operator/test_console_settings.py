@@ -24,9 +24,17 @@ def called(parts: Reads | Changes) -> set[str]:
     return {getattr(parts, field.name)._method for field in dataclasses.fields(parts)}  # noqa: SLF001 - what it is about
 
 
-def test_without_a_token_the_console_does_not_start_and_says_what_to_set() -> None:
+def test_without_a_token_a_console_that_others_reach_does_not_start_and_says_what_to_set() -> None:
     with pytest.raises(SettingsError, match="SRED_EMAIL_CONSOLE_TOKEN: or SRED_EMAIL_CONSOLE_TOKEN_FILE is required"):
-        read_settings({})
+        read_settings({"SRED_EMAIL_CONSOLE_LISTEN": "0.0.0.0:8082"})
+
+
+def test_on_this_machine_alone_each_run_makes_a_token_of_its_own() -> None:
+    first, second = read_settings({}), read_settings({"SRED_EMAIL_CONSOLE_LISTEN": "[::1]:8082"})
+    assert first.token_is_made
+    assert len(first.token) >= 32
+    assert first.token != second.token
+    assert not read_settings({"SRED_EMAIL_CONSOLE_TOKEN": TOKEN}).token_is_made
 
 
 def test_every_bad_variable_is_named_on_a_line_and_no_value_is() -> None:

@@ -16,8 +16,8 @@ from sred_email_core.lifecycle import wait_for
 
 log = structlog.get_logger(__name__)
 
-_INTERVAL_S = 60.0
-"""Between two ways through what is old enough."""
+_FIRST_S, _INTERVAL_S = 5.0, 60.0
+"""Until the first way through what is old enough, and between two."""
 _PAGE = 500
 _REST = 4
 """Times as long as a page took nothing is done: a fifth of one connection's time at the most goes into it."""
@@ -53,8 +53,10 @@ class Retention:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Let what is old enough leave until ``stop`` is set."""
+        rest_s = _FIRST_S
         try:
-            while not await wait_for(stop, _INTERVAL_S):
+            while not await wait_for(stop, rest_s):
+                rest_s = _INTERVAL_S
                 try:
                     await self.run_once(stop)
                 except (LogUnavailableError, QueueUnavailableError) as e:

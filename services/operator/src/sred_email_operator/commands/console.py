@@ -28,13 +28,17 @@ def console(
 ) -> None:
     """Serve the web console until SIGTERM or Ctrl-C.
 
-    SRED_EMAIL_CONSOLE_TOKEN is what operators log in with; docs/configuration.md names the other variables.
+    SRED_EMAIL_CONSOLE_TOKEN is what operators log in with; on this machine alone, a console without one makes one for
+    the run and prints it. docs/configuration.md names the other variables.
     """
     try:
         settings = read_settings(os.environ)
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
+    if settings.token_is_made:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        typer.echo(f"The console: http://{host}:{settings.port}/  Log in with the token of this run: {settings.token}")
     set_up_logs(on_terminal=sys.stderr.isatty())
     try:
         asyncio.run(run_console(settings, ingress_address, consumer_address))

@@ -1,6 +1,7 @@
 """What the environment says about the console. The only place of it that reads it."""
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,8 @@ _BOOLS = {
     "on": True,
 }
 _PORTS = range(1, 65_536)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MADE_BYTES = 24
 
 
 class Login(Enum):
@@ -50,6 +53,7 @@ class ConsoleSettings:
         user_header: Names who is there, for ``Login.PROXY``; empty otherwise.
         read_only: Whether nothing can be changed.
         public_url: Where browsers see it, scheme and host; empty: as they ask for it.
+        token_is_made: Whether nobody named a token, and it is one of this run, for whoever started it.
     """
 
     host: str = "127.0.0.1"
@@ -59,6 +63,7 @@ class ConsoleSettings:
     user_header: str = ""
     read_only: bool = False
     public_url: str = ""
+    token_is_made: bool = False
 
     @property
     def secure(self) -> bool:
@@ -75,11 +80,14 @@ def read_settings(environment: Mapping[str, str]) -> ConsoleSettings:
     reading = _Reading(environment)
     host, port = reading.listen()
     login = reading.login()
+    named = reading.token(required=host not in _LOOPBACK) if login is Login.TOKEN else ""
+    makes_one = login is Login.TOKEN and not named
     settings = ConsoleSettings(
         host=host,
         port=port,
         login=login,
-        token=reading.token() if login is Login.TOKEN else "",
+        token=secrets.token_urlsafe(_MADE_BYTES) if makes_one else named,
+        token_is_made=makes_one,
         user_header=reading.user_header() if login is Login.PROXY else "",
         read_only=reading.read_only(),
         public_url=reading.public_url(),
@@ -111,13 +119,13 @@ class _Reading:
             self._wrong("LOGIN", "must be token, proxy or off")
             return Login.OFF
 
-    def token(self) -> str:
+    def token(self, *, required: bool) -> str:
         token, file = self._value("TOKEN"), self._value("TOKEN_FILE")
         if token and file:
             self._wrong("TOKEN", f"is set, and {PREFIX}TOKEN_FILE, too: unset one of them")
         elif file:
             token = self._read(file)
-        elif not token:
+        elif not token and required:
             self._wrong(
                 "TOKEN",
                 f"or {PREFIX}TOKEN_FILE is required: what operators log in with, such as `openssl rand -hex 32` makes. "
