@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 _FIRST_S, _INTERVAL_S = 5.0, 60.0
 """Until the first way through what is old enough, and between two."""
 _PAGE = 500
-_REST = 4
-"""Times as long as a page took nothing is done: a fifth of one connection's time at the most goes into it."""
+_REST = 1
+"""Times as long as a page took nothing is done: half of one connection's time at the most goes into it."""
 _LEAST_REST_S = 0.02
 
 
