@@ -1,4 +1,4 @@
-"""The command line of the email dispatch system. It speaks gRPC with the services and nothing else."""
+"""The command line and the web console of the email dispatch system: gRPC with the services, nothing else."""
 
 import os
 
