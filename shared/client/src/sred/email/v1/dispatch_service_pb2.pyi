@@ -83,7 +83,7 @@ class SendEmailRequest(_message.Message):
     SEND_AT_FIELD_NUMBER: _builtins.int
     EXPIRE_AT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
-    """Names this email for ever: 1–256 characters of printable ASCII. The same key with the same content is the same
+    """Names this email for as long as the log keeps it: 1–256 characters of printable ASCII. The same key with the same content is the same
     email; send_at and expire_at do not count as content, a template counts by its id and variables. Required.
     """
     kind: _email_pb2.EmailKind.ValueType

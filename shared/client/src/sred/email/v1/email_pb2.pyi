@@ -495,7 +495,7 @@ Global___EmailEvent: _TypeAlias = EmailEvent  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):
-    """An email that was given up, kept until it is replayed, resolved, discarded, or past retention."""
+    """An email that was given up, kept until it is replayed, resolved or discarded; past the retention without its content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
