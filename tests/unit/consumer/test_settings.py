@@ -19,7 +19,16 @@ GOOD = {
 BAD_VALUES = {
     "SRED_EMAIL_POSTGRES_DSN": ["mysql://localhost/email"],
     "SRED_EMAIL_REDIS_URL": ["http://localhost"],
-    "SRED_EMAIL_RESEND_BASE_URL": ["api.resend.com", "ftp://api.resend.com", "https://", "https://a b"],
+    "SRED_EMAIL_RESEND_BASE_URL": [
+        *(
+            "api.resend.com",
+            "ftp://api.resend.com",
+            "https://",
+            "https://a b",
+            "http://api.resend.com",
+            "http://API.Resend.com/x",
+        ),
+    ],
     "SRED_EMAIL_RESEND_REQUESTS_PER_SECOND": ["-1", "-0.1", "many", "nan", "inf", "100001"],
     "SRED_EMAIL_RESEND_BATCH_SIZE": ["0", "-1", "101", "1.5", "all"],
     "SRED_EMAIL_CONSUMER_SLOTS": ["0", "-1", "1001", "1.5", "all"],

@@ -1,6 +1,7 @@
 """Watches what holds or slows delivery, for the health page and the metrics."""
 
 from sred_email_consumer.metrics import ConsumerMetrics
+from sred_email_core.logs import mask_addresses
 from sred_email_core.queue.stats import DispatchStatus, QueueInspector
 
 
@@ -23,8 +24,8 @@ class DispatchWatch:
         for state in self._metrics.DISPATCH_STATES:
             self._metrics.dispatch_state.labels(state).set(state == self._status.state)
         if self._status.state == "MISCONFIGURED":
-            raise RuntimeError(self._status.reason)
+            raise RuntimeError(mask_addresses(self._status.reason))
 
     def describe(self) -> dict[str, str]:
-        """State and reason, as they were last seen."""
-        return {"dispatch_state": self._status.state, "dispatch_reason": self._status.reason}
+        """State and reason, as they were last seen; whatever an operator wrote, no address: anybody may read it."""
+        return {"dispatch_state": self._status.state, "dispatch_reason": mask_addresses(self._status.reason)}

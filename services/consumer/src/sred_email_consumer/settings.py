@@ -4,8 +4,9 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from sred_email_consumer.unsubscribe import parse_unsubscribe
@@ -22,6 +23,7 @@ MAX_HORIZON = timedelta(seconds=82800)
 
 _MISSING = object()
 _MOST_DAYS = 36_500
+_PROVIDER_HOST = "resend.com"
 
 
 def _check_key(value: object) -> object:
@@ -53,6 +55,13 @@ def _parse_days(value: object) -> object:
     return timedelta(days=days)
 
 
+def _check_base_url(url: str) -> str:
+    host = urlsplit(url).hostname or ""
+    if url.startswith("http:") and (host == _PROVIDER_HOST or host.endswith(f".{_PROVIDER_HOST}")):
+        raise ValueError("must begin with https://: the API key would go through the network for all to read")
+    return url
+
+
 Address = Annotated[str, Field(pattern=r"^[^@\s,<>]+@[^@\s,<>]+$", max_length=254)]
 
 
@@ -63,7 +72,9 @@ class ConsumerSettings(ServiceSettings):
         default=None, validation_alias="RESEND_API_KEY", repr=False
     )
     resend_api_key_file: Path | None = Field(default=None, validation_alias="RESEND_API_KEY_FILE")
-    resend_base_url: str = Field(default="https://api.resend.com", pattern=r"^https?://[^\s]+$")
+    resend_base_url: Annotated[str, AfterValidator(_check_base_url)] = Field(
+        default="https://api.resend.com", pattern=r"^https?://[^\s]+$"
+    )
     resend_requests_per_second: float = Field(default=10, ge=0, le=100_000, description="0: no limit")
     resend_batch_size: int = Field(default=100, ge=1, le=100, description="1: never batch")
     consumer_slots: int = Field(default=16, ge=1, le=1000, description="requests in flight per process")
