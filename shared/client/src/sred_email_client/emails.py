@@ -117,7 +117,7 @@ class OutgoingEmail:
     """One email to be sent: written out (subject, html, text) or made from a template.
 
     Attributes:
-        idempotency_key: Names this email for ever; see ``build_idempotency_key``. 1-256 printable ASCII characters.
+        idempotency_key: Names this email; see ``build_idempotency_key``. 1-256 printable ASCII characters.
         kind: What it is for: ``EmailKind.WELCOME``, ``"WELCOME"`` or ``"welcome"``.
         to: Recipients: one address or several. ``to``, ``cc`` and ``bcc`` together: 1-50.
         subject: 1-998 characters.
