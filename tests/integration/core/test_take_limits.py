@@ -7,6 +7,7 @@ import pytest
 from integration.core.queue_builder import HOUR, ME, NOW, OTHER, Queue, entries_of, new_id, requests_of
 
 from sred_email_core.queue.keys import Lane
+from sred_email_core.queue.stats import QueueInspector
 
 AHEAD = timedelta(milliseconds=100)
 """By which a grant may be for a moment to come."""
@@ -292,6 +293,26 @@ async def test_hazard_13_after_a_429_less_than_the_limit_is_asked_for_and_more_a
     await time_passes(queue, timedelta(seconds=13))
     assert await granted_in_a_window(queue, 20) == 20
     assert await queue.redis.hexists(queue.keys.dispatch, "part") is False
+
+
+async def test_the_limit_comes_back_however_often_it_is_asked_for(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 100)
+    await exceed(queue)
+    assert await granted_in_a_window(queue, 20) == 14
+    await time_passes(queue, timedelta(seconds=12))
+    for _ in range(50):
+        await queue.take(0, rate=20)
+    await time_passes(queue, timedelta(seconds=6))
+    assert await granted_in_a_window(queue, 20) == 20
+
+
+async def test_what_is_in_force_is_told(queue: Queue) -> None:
+    await queue.publish(*[Lane.NORMAL] * 100)
+    await exceed(queue)
+    await queue.take(0, rate=20)
+    assert (await QueueInspector(queue.redis, queue.keys).read_dispatch()).part_of_limit == pytest.approx(0.7, abs=0.02)
+    await time_passes(queue, timedelta(minutes=1))
+    assert (await QueueInspector(queue.redis, queue.keys).read_dispatch()).part_of_limit == 1
 
 
 async def test_requests_that_were_too_many_together_count_once(queue: Queue) -> None:

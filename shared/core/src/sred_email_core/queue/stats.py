@@ -13,6 +13,8 @@ from sred_email_core.queue.scripts import read_limit
 
 _LONGEST_HOLD_MS = 32 * 24 * 60 * 60 * 1000
 """As in take.lua: a longer hold is none that we made."""
+_REGAINED_MS = 60 * 1000
+"""As in take.lua: until all of the limit is asked for again."""
 _STOPPED = ("PROVIDER_DOWN", "MISCONFIGURED", "QUOTA_EXHAUSTED")
 _MOST_DOMAINS = 5
 """Named one by one."""
@@ -230,7 +232,7 @@ def _dispatch_status(
         reasons.append(f"emails from {_text(domain)} wait: {_text(told).partition(' ')[2]}")
     if len(domains) > _MOST_DOMAINS:
         reasons.append(f"and emails from {len(domains) - _MOST_DOMAINS} more domains")
-    part = read_limit(dispatch.get(b"part", b"")) or 1
+    part = _part_of_limit(dispatch, now_ms)
     if part < 1:
         reasons.append(f"{part:.0%} of the limit is asked for: the provider said that there were too many requests")
     reason = "; ".join(reason for reason in reasons if reason)
@@ -239,7 +241,7 @@ def _dispatch_status(
         reason,
         paused,
         read_limit(dispatch.get(b"provider_limit", b"")),
-        min(part, 1),
+        part,
         _since(dispatch, now_ms) if stopped else None,
     )
 
@@ -251,6 +253,13 @@ def _since(dispatch: dict[bytes, bytes], now_ms: int) -> datetime | None:
     except ValueError:
         return None
     return datetime.fromtimestamp(since_ms / 1000, UTC) if 0 < since_ms <= now_ms else None
+
+
+def _part_of_limit(dispatch: dict[bytes, bytes], now_ms: int) -> float:
+    part, since_ms = read_limit(dispatch.get(b"part", b"")), read_limit(dispatch.get(b"part_since", b""))
+    if part is None or since_ms is None or since_ms > now_ms:
+        return 1
+    return min(1, part + (now_ms - since_ms) / _REGAINED_MS)
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - Redis' answers

@@ -132,13 +132,12 @@ local function part_of_limit()
   local part = known and math.max(LEAST, number_of('part')) + (now - since) / REGAINED or 1
   if exceeded > since or not known then
     part = math.max(LEAST, math.min(1, part) * LESS)
-  end
-  if part >= 1 then
+    redis.call('HSET', KEYS[8], 'part', string.format('%.4f', part), 'part_since', now)
+  elseif part >= 1 then
     redis.call('HDEL', KEYS[8], 'exceeded', 'part', 'part_since')
-    return 1
+    part = 1
   end
-  redis.call('HSET', KEYS[8], 'part', string.format('%.4f', part), 'part_since', now)
-  return part
+  return math.min(1, part)
 end
 
 local wait, left, limit, ready_in = 0, slots, 0, {}
