@@ -23,7 +23,7 @@ from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.http_server import build_http_app, running_http_server
-from sred_email_core.lifecycle import serve, stop_on_signals
+from sred_email_core.lifecycle import serve_and_drain, stop_on_signals
 from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
 from sred_email_core.postgres_connection import refuse_old_server
@@ -34,6 +34,9 @@ from sred_email_core.redis_fitness import open_fit_redis
 from sred_email_core.tracing import running_tracing
 
 log = structlog.get_logger(__name__)
+
+_HAND_BACK = timedelta(seconds=5)
+"""After the drain, for what is handed back; what has not ended by then is broken off, which is safe anywhere."""
 
 SERVICE = operations_service_pb2.DESCRIPTOR.services_by_name["EmailOperationsService"].full_name
 
@@ -111,7 +114,7 @@ async def run(settings: ConsumerSettings) -> None:
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
         watching = (health, access, service.loop_lag, parts.watch, parts.encryption_keys)
         working = (parts.consumer, parts.promoter, parts.reclaimer, parts.eraser, parts.retention, parts.minutes)
-        await serve([*watching, *working], stop)
+        await serve_and_drain([*watching, *working], stop, within=settings.drain_timeout + _HAND_BACK)
         try:
             await parts.scripts.leave(name)
         except QueueUnavailableError as e:
