@@ -188,6 +188,26 @@ async def test_while_a_key_is_missing_an_email_that_another_key_reads_does_not_l
     await assert_all_sent_once(stage, [*needs_one, *needs_two], ["first", *(f"later {n}" for n in range(5))])
 
 
+async def test_delivery_goes_on_when_no_email_needs_the_missing_key_any_more(
+    stage: Stage, ring: Ring, other_ring: Ring
+) -> None:
+    encrypting(stage, ring)  # an ingress with a wrong file
+    wrong = await stage.accept("wrong 0", "wrong 1")
+    encrypting(stage, other_ring)
+    right = await stage.accept("right 0", "right 1")
+    consumer = stage.consumer(encryption_keys_file=other_ring.file, consumer_slots=1)
+    for cancelled in (None, *wrong):
+        if cancelled:
+            await stage.cancel(cancelled)
+        await stage.time_passes(PROBE_S)
+        if cancelled != wrong[-1]:
+            await consumer.take()
+            assert (await state_of(consumer))[0] == "MISCONFIGURED"
+            assert stage.requests == []
+    await finish(stage, consumer)
+    await assert_all_sent_once(stage, right, ["right 0", "right 1"])
+
+
 async def test_a_repeat_whose_key_is_missing_waits_and_is_then_the_same_request(
     stage: Stage, ring: Ring, other_ring: Ring
 ) -> None:

@@ -42,6 +42,7 @@ from sred_email_core.email_send_log.delivery import DeliveryLog
 from sred_email_core.email_send_log.erasure import ErasureLog
 from sred_email_core.email_send_log.events import EventLog
 from sred_email_core.email_send_log.handled_letters import HandledLetterLog
+from sred_email_core.email_send_log.key_use import KeyNeed
 from sred_email_core.email_send_log.leases import Lease
 from sred_email_core.email_send_log.minutes import MinuteLog
 from sred_email_core.email_send_log.pauses import PauseLog
@@ -142,7 +143,7 @@ def compose(
         connections.resend,
         Settlement(delivery_log, retries, dead_letters, policy, weather, metrics),
         ContentReader(delivery_log, encryption_keys),
-        KeyHold(encryption_keys, weather, policy, name),
+        KeyHold(encryption_keys, KeyNeed(connections.pool), weather, policy, name),
         RecipientScreen(suppression_copy),
         weather,
         DeliverySettings(

@@ -126,7 +126,7 @@ class EmailDelivery:
 
     async def _deliver_entries(self, passengers: list[Passenger], stopping: asyncio.Event, turn: Turn) -> None:
         try:
-            self._key_hold.check()
+            await self._key_hold.check(stopping)
             left = await self._with_content(passengers, stopping)
         except KeyMissingError as e:
             missing = e
@@ -186,7 +186,7 @@ class EmailDelivery:
     async def _repeat(self, repeat: Repeat, send: ClaimedSend, turn: Turn) -> None:
         """Post a send again that may be."""
         try:
-            self._key_hold.check()
+            await self._key_hold.check()
             passengers = self._contents.of_members(send.passengers)
         except KeyMissingError as e:
             missing = e
