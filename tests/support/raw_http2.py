@@ -6,6 +6,7 @@ from typing import Self
 
 HEADERS, DATA, RESET, SETTINGS, PING, GOAWAY, CONTINUATION = 1, 0, 3, 4, 6, 7, 9
 _END_OF_HEADERS, _ACK = 4, 1
+_INITIAL_WINDOW = 4
 _HEAD_BYTES = 9
 _FRAME_BYTES = 16_384
 
@@ -13,15 +14,22 @@ _FRAME_BYTES = 16_384
 class RawCaller:
     """One connection. Streams have odd numbers, growing."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, window: int | None = None) -> None:
+        """Prepare.
+
+        Args:
+            port: Where to.
+            window: Bytes of a stream's answer that may come unasked; None: as HTTP/2 has it.
+        """
         self._port = port
+        self._settings = b"" if window is None else struct.pack(">HI", _INITIAL_WINDOW, window)
         self.frames: list[tuple[int, int, bytes]] = []
         """Type, stream and payload of what came."""
         self._come = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(SETTINGS, 0, 0))
+        self._writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(SETTINGS, 0, 0, self._settings))
         self._reading = asyncio.create_task(self._read())
         return self
 

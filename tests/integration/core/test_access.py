@@ -13,7 +13,6 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
@@ -25,6 +24,7 @@ from sred_email_core.access.caller import caller_name
 from sred_email_core.access.settings import AccessSettings
 from sred_email_core.access.tokens import Scope
 from sred_email_core.grpc_server import running_grpc_server
+from sred_email_core.health_service import HealthService
 from sred_email_core.metrics import CallMetrics
 from sred_email_core.settings import ListenAddress
 from sred_email_local.ports import free_port
@@ -91,7 +91,7 @@ async def door(**settings: Any) -> AsyncIterator[Door]:
         ListenAddress("127.0.0.1", port),
         lambda server: dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(Named(), server),
         service_names=[],
-        health=grpc_health.HealthServicer(),
+        health=HealthService("x"),
         grace=timedelta(),
         calls=CallMetrics(registry),
         access=access,

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 from aiohttp import web
-from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
 from sred_email_core.health import HealthWatch
+from sred_email_core.health_service import HealthService
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.settings import ListenAddress
 from sred_email_local.ports import free_port
@@ -24,7 +24,7 @@ async def read_body(request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    health = HealthWatch([], grpc_health_servicer=grpc_health.HealthServicer(), grpc_service="x")
+    health = HealthWatch([], tell=HealthService("x").tell)
     app = build_http_app(health, CollectorRegistry())
     app.add_routes([web.post("/body", read_body)])
     port = free_port()

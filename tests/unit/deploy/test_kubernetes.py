@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import yaml
 
-from sred.email.v1.dispatch_service_pb2 import DESCRIPTOR
 from sred_email_consumer.settings import ConsumerSettings
 from sred_email_core.settings import ServiceSettings
 from sred_email_ingress.settings import IngressSettings
@@ -98,13 +97,7 @@ def test_liveness_asks_about_the_process_alone_and_readiness_about_its_work(over
         probes = container(overlay, workload)
         assert probes["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
         assert probes["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
-    assert container(overlay, "consumer")["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
-    readiness = container(overlay, "ingress")["readinessProbe"]
-    if "SRED_EMAIL_TLS_CERT_FILE" in overlay.environment("ingress"):  # probes by gRPC speak plaintext
-        assert readiness["httpGet"] == {"path": "/readyz", "port": "http"}
-        return
-    service = DESCRIPTOR.services_by_name["EmailDispatchService"].full_name
-    assert readiness["grpc"] == {"port": listens_on("ingress")["grpc"], "service": service}
+        assert probes["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
 
 
 @pytest.mark.parametrize("workload", ["ingress", "consumer"])

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import structlog
-from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
 from sred.email.v1 import operations_service_pb2, operations_service_pb2_grpc
@@ -22,6 +21,7 @@ from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.errors import QueueUnavailableError
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
+from sred_email_core.health_service import HealthService
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import serve_and_drain, stop_on_signals
 from sred_email_core.metrics import ServiceMetrics
@@ -77,7 +77,7 @@ async def run(settings: ConsumerSettings) -> None:
             )
         )
         parts = compose(name, settings, Connections(pool, redis, ScriptRunner(redis, keys), resend), metrics, tracing)
-        servicer = grpc_health.HealthServicer()
+        health_service = HealthService(SERVICE)
         health = HealthWatch(
             [
                 Dependency("PostgreSQL", SchemaCheck(pool)),
@@ -85,8 +85,7 @@ async def run(settings: ConsumerSettings) -> None:
                 Dependency("Redis fitness", fitness),
                 Dependency("delivery", parts.dispatch),
             ],
-            grpc_health_servicer=servicer,
-            grpc_service=SERVICE,
+            tell=health_service.tell,
         )
         service.watch(pool, health, parts.encryption_keys)
         await health.run_once()
@@ -103,7 +102,7 @@ async def run(settings: ConsumerSettings) -> None:
                     operations, server
                 ),
                 service_names=[SERVICE],
-                health=servicer,
+                health=health_service,
                 grace=timedelta(seconds=1),
                 calls=service.calls,
                 access=access,

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import structlog
 from aiohttp import web
-from grpc_health.v1.health import aio as grpc_health
 from prometheus_client import CollectorRegistry
 
 from sred.email.v1 import dispatch_service_pb2, dispatch_service_pb2_grpc
@@ -16,6 +15,7 @@ from sred_email_core.access.access import Access
 from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
+from sred_email_core.health_service import HealthService
 from sred_email_core.http_server import build_http_app, running_http_server
 from sred_email_core.lifecycle import Loop, StopEvent, serve_and_drain, stop_on_signals
 from sred_email_core.metrics import ServiceMetrics
@@ -85,15 +85,14 @@ async def run(settings: IngressSettings) -> None:
         webhooks: Webhooks | None = None
         if settings.resend_webhook_secret:
             webhooks = build_webhooks(settings.resend_webhook_secret, pool, runner, keys, registry, tracing)
-        servicer = grpc_health.HealthServicer()
+        health_service = HealthService(SERVICE)
         health = HealthWatch(
             [
                 Dependency("PostgreSQL", SchemaCheck(pool)),
                 Dependency("Redis", redis.ping, essential=False),
                 Dependency("Redis fitness", fitness),
             ],
-            grpc_health_servicer=servicer,
-            grpc_service=SERVICE,
+            tell=health_service.tell,
         )
         service.watch(pool, health, parts.encryption_keys)
         await health.run_once()
@@ -107,7 +106,7 @@ async def run(settings: IngressSettings) -> None:
                     EmailDispatchServicer(parts), server
                 ),
                 service_names=[SERVICE],
-                health=servicer,
+                health=health_service,
                 grace=settings.drain_timeout,
                 stop=stop,
                 calls=service.calls,

@@ -1,6 +1,7 @@
 """How long calls wait in gRPC before this process so much as sees them."""
 
 import asyncio
+import secrets
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +13,6 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_METHOD = "/sred.email.CallWait/Ask"
 _LONG_S = 0.5
 """A thousand callers at once wait less; who waits longer should rather be told to come back."""
 _SHORT_S = 0.1
@@ -28,6 +28,7 @@ class CallWait(grpc.GenericRpcHandler):
     """
 
     def __init__(self) -> None:
+        self._method = f"/sred.email.CallWait/{secrets.token_hex()}"  # known to nobody who comes by the port
         self._asked_at_s: float | None = None
         self._was_long = False
 
@@ -40,7 +41,7 @@ class CallWait(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401 - a handler of any RPC
         """The handler of what is asked; None: it is a call like any other."""
-        return _ANSWER if handler_call_details.method == _METHOD else None
+        return _ANSWER if handler_call_details.method == self._method else None
 
     @asynccontextmanager
     async def watching(self, server: grpc.aio.Server) -> AsyncIterator[None]:
@@ -70,7 +71,7 @@ class CallWait(grpc.GenericRpcHandler):
                 self._asked_at_s, self._was_long = None, False
 
     async def _ask_on(self, channel: grpc.aio.Channel) -> None:
-        ask: Any = channel.unary_unary(_METHOD)
+        ask: Any = channel.unary_unary(self._method)
         loop = asyncio.get_running_loop()
         while True:
             self._asked_at_s = asked_at_s = loop.time()

@@ -7,8 +7,6 @@ from typing import cast
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from sred_email_core.access.access import Access
@@ -16,6 +14,7 @@ from sred_email_core.access.tokens import Scope
 from sred_email_core.call_guard import CallGuard
 from sred_email_core.call_wait import CallWait
 from sred_email_core.guarded_server import GuardedServer
+from sred_email_core.health_service import HEALTH_SERVICE, HealthService
 from sred_email_core.lifecycle import StopEvent
 from sred_email_core.metrics import CallMetrics
 from sred_email_core.settings import ListenAddress
@@ -59,7 +58,7 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     register: Callable[[grpc.aio.Server], None],
     *,
     service_names: Sequence[str],
-    health: grpc_health.HealthServicer,
+    health: HealthService,
     grace: timedelta,
     stop: StopEvent | None = None,
     calls: CallMetrics | None = None,
@@ -76,7 +75,7 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
         listen: Where.
         register: Adds the service.
         service_names: Full names, for reflection.
-        health: Answers grpc.health.v1.
+        health: Answers grpc.health.v1, to everybody: probes have no token.
         grace: Of the shutdown.
         most_calls: In progress at once; more are refused with RESOURCE_EXHAUSTED.
         calls: Where they are counted; None: nowhere.
@@ -90,12 +89,11 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     """
     wait = CallWait()
     guard = CallGuard(stop, most_calls=most_calls, wait=wait, calls=calls, tracing=tracing)
-    server = grpc.aio.server(handlers=[wait], options=SERVER_OPTIONS)
+    server = grpc.aio.server(handlers=[wait, health], options=SERVER_OPTIONS)
     gate = None if access is None else access.gate
     guarded = GuardedServer(server, guard, gate, {**(scopes or {}), **_OF_REFLECTION}, calls)
     register(cast("grpc.aio.Server", guarded))
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)  # open: probes have no token
-    names = (*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    names = (*service_names, HEALTH_SERVICE, reflection.SERVICE_NAME)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
         reflection.aio.ReflectionServicer(names), cast("grpc.aio.Server", guarded)
     )

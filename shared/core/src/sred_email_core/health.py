@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as grpc_health
 
 from sred_email_core.lifecycle import wait_for
 
@@ -36,6 +34,13 @@ class Dependency:
     problem: str | None = "not asked yet"
 
 
+class Tell(Protocol):
+    """Tells others whether the service is ready; at once, whoever listens."""
+
+    def __call__(self, *, ready: bool) -> None:
+        """Tell."""
+
+
 class HealthWatch:
     """Asks each dependency every second; moves the answers to ``ready``, to gRPC health and to the log."""
 
@@ -43,13 +48,11 @@ class HealthWatch:
         self,
         dependencies: "Sequence[Dependency]",
         *,
-        grpc_health_servicer: grpc_health.HealthServicer,
-        grpc_service: str,
+        tell: Tell,
         interval_s: float = 1.0,
     ) -> None:
         self._dependencies = dependencies
-        self._servicer = grpc_health_servicer
-        self._grpc_service = grpc_service
+        self._tell = tell
         self._interval_s = interval_s
         self._draining = False
 
@@ -75,12 +78,12 @@ class HealthWatch:
             await self.run_once()
             await wait_for(stop, self._interval_s)
         self._draining = True
-        await self._tell_grpc()
+        self._tell(ready=self.ready)
 
     async def run_once(self) -> None:
         """Ask each dependency once."""
         await asyncio.gather(*(self._ask(d) for d in self._dependencies))
-        await self._tell_grpc()
+        self._tell(ready=self.ready)
 
     async def _ask(self, dependency: Dependency) -> None:
         problem: str | None = None
@@ -97,8 +100,3 @@ class HealthWatch:
             else:
                 log.warning("dependency_unavailable", dependency=dependency.name, reason=problem)
         dependency.problem = problem
-
-    async def _tell_grpc(self) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if self.ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", self._grpc_service):
-            await self._servicer.set(service, status)
