@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import grpc
+import pytest
 
 from sred.email.v1 import dispatch_service_pb2 as pb
 from sred.email.v1 import dispatch_service_pb2_grpc
@@ -19,6 +20,7 @@ from support.raw_http2 import HEADERS, RESET, SETTINGS, RawCaller
 from support.world import until
 
 SEND = "/sred.email.v1.EmailDispatchService/SendEmail"
+WATCH = "/sred.email.v1.EmailDispatchService/WatchEmails"
 KEY = bearer(TOKENS["send"])
 
 
@@ -37,7 +39,7 @@ async def serving(
     guard = CallGuard(most_calls=most_calls, patience=patience)
     server = grpc.aio.server(options=list({**dict(SERVER_OPTIONS), **(options or {})}.items()))
     scopes = dict.fromkeys(m.name for m in pb.DESCRIPTOR.services_by_name["EmailDispatchService"].methods)
-    guarded = GuardedServer(server, guard, gate, {**scopes, "SendEmail": Scope.SEND})
+    guarded = GuardedServer(server, guard, gate, {**scopes, "SendEmail": Scope.SEND, "WatchEmails": Scope.SEND})
     dispatch_service_pb2_grpc.add_EmailDispatchServiceServicer_to_server(Quick(), cast("grpc.aio.Server", guarded))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -54,9 +56,10 @@ async def sent(port: int) -> bool:
         return bool(answer.email_id == "sent")
 
 
-async def test_a_request_that_trickles_in_is_given_up_and_its_stream_is_ended() -> None:
+@pytest.mark.parametrize("method", [SEND, WATCH])
+async def test_a_request_that_trickles_in_is_given_up_and_its_stream_is_ended(method: str) -> None:
     async with serving(patience=timedelta(seconds=0.3)) as (port, guard), RawCaller(port) as caller:
-        await caller.open(1, SEND, *KEY)
+        await caller.open(1, method, *KEY)
         await caller.begin_message(1, MAX_MESSAGE_BYTES - 1, b"x" * 1000)
         trailers = await caller.wait_for(HEADERS, 1)
         assert b"did not arrive within 0.3 s" in trailers.replace(b"%20", b" ")
@@ -111,10 +114,11 @@ async def test_one_connection_with_streams_without_end_leaves_room_for_others() 
         assert await sent(port)
 
 
-async def test_streams_that_lie_idle_are_as_many_as_a_process_takes_and_no_more() -> None:
+@pytest.mark.parametrize("method", [SEND, WATCH])
+async def test_streams_that_lie_idle_are_as_many_as_a_process_takes_and_no_more(method: str) -> None:
     async with serving(patience=timedelta(seconds=2), most_calls=50) as (port, guard), RawCaller(port) as caller:
         for number in range(60):
-            await caller.open(2 * number + 1, SEND, *KEY)
+            await caller.open(2 * number + 1, method, *KEY)
 
         async def refused() -> bool:
             return caller.count(HEADERS) >= 10

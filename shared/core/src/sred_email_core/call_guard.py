@@ -101,13 +101,13 @@ class CallGuard:
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
-                self._stream(method, self._spans.stream(method, handler.stream_stream), self._requests),
+                self._stream(method, self._spans.stream(method, handler.stream_stream)),
                 parser_of(handler),
                 handler.response_serializer,
             )
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, self._ending_at_stop(handler.unary_stream), readable, telling=True),
+            return grpc.stream_stream_rpc_method_handler(
+                self._telling_stream(method, self._ending_at_stop(handler.unary_stream)),
                 parser_of(handler),
                 handler.response_serializer,
             )
@@ -144,26 +144,44 @@ class CallGuard:
 
         return call
 
-    def _stream(
-        self,
-        method: str,
-        behaviour: Callable[[Any, Any], AsyncIterator[Message]],
-        read: Callable[[Any, str], Any],
-        *,
-        telling: bool = False,
-    ) -> Callable[..., Any]:
-        """Guard what answers with a stream, whether it is asked once (``telling``) or by a stream, too."""
+    def _stream(self, method: str, behaviour: Callable[[Any, Any], AsyncIterator[Message]]) -> Callable[..., Any]:
+        """Guard what is asked by a stream and answers with one."""
 
         async def call(asked: Any, context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
-            self._begin(telling=telling)
+            self._begin()
             try:
                 self._check()
-                async for response in behaviour(read(asked, method), context):
+                async for response in behaviour(self._requests(asked, method), context):
                     yield response
             except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
                 await _end_with(e, method, context)
             finally:
-                self._end(telling=telling)
+                self._end()
+
+        return call
+
+    def _telling_stream(
+        self, method: str, behaviour: Callable[[Any, Any], AsyncIterator[Message]]
+    ) -> Callable[..., Any]:
+        """Guard what is asked once and answers with a stream."""
+
+        async def call(_: object, context: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - any RPC's
+            reading = True
+            self._reading += 1
+            try:
+                self._check()
+                request = await only_request(context, method, self._patience)
+                reading = self._begin_working(telling=True)
+                self._check()
+                async for response in behaviour(request, context):
+                    yield response
+            except Exception as e:  # noqa: BLE001 - told as what it is, or raised again
+                await _end_with(e, method, context)
+            finally:
+                if reading:
+                    self._reading -= 1
+                else:
+                    self._end(telling=True)
 
         return call
 
@@ -236,10 +254,10 @@ class CallGuard:
         else:
             self._idle.clear()
 
-    def _begin_working(self) -> bool:
+    def _begin_working(self, *, telling: bool = False) -> bool:
         """The request is there; whether it is still being read."""
         self._reading -= 1
-        self._begin()
+        self._begin(telling=telling)
         return False
 
     def _end(self, *, telling: bool = False) -> None:
