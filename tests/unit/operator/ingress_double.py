@@ -29,7 +29,19 @@ from sred.email.v1.dispatch_service_pb2_grpc import (
     EmailDispatchServiceServicer,
 )
 from sred.email.v1.email_pb2 import DeliveryState, Email, EmailKind, EmailStatus, Priority
-from sred.email.v1.operations_service_pb2 import GetEmailTimelineRequest, GetEmailTimelineResponse, TimelineEntry
+from sred.email.v1.operations_service_pb2 import (
+    AddSuppressionResponse,
+    DiscardDeadLettersResponse,
+    EraseRecipientResponse,
+    GetEmailTimelineRequest,
+    GetEmailTimelineResponse,
+    PauseDeliveryResponse,
+    RemoveSuppressionResponse,
+    ReplayDeadLettersResponse,
+    ResolveDeadLettersResponse,
+    ResumeDeliveryResponse,
+    TimelineEntry,
+)
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceServicer
 
 EMAIL_ID = "019a9c2e-7d40-7000-8000-2f3b1c5d7e90"
@@ -160,7 +172,7 @@ def email(status: EmailStatus.ValueType = EmailStatus.EMAIL_STATUS_SUCCESS, **fi
 
 
 class ConsumerDouble(EmailOperationsServiceServicer):
-    """Answers GetEmailTimeline with its entries."""
+    """Answers GetEmailTimeline with its entries, and what changes something as done."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -177,3 +189,27 @@ class ConsumerDouble(EmailOperationsServiceServicer):
     ) -> GetEmailTimelineResponse:
         self.asked.append(request)
         return GetEmailTimelineResponse(entries=self.entries)
+
+    def ReplayDeadLetters(self, *_: object) -> ReplayDeadLettersResponse:  # noqa: N802 - this and those below: as above
+        return ReplayDeadLettersResponse(replayed=2)
+
+    def DiscardDeadLetters(self, *_: object) -> DiscardDeadLettersResponse:  # noqa: N802
+        return DiscardDeadLettersResponse(discarded=1)
+
+    def ResolveDeadLetters(self, *_: object) -> ResolveDeadLettersResponse:  # noqa: N802
+        return ResolveDeadLettersResponse(resolved=1)
+
+    def AddSuppression(self, *_: object) -> AddSuppressionResponse:  # noqa: N802
+        return AddSuppressionResponse()
+
+    def RemoveSuppression(self, *_: object) -> RemoveSuppressionResponse:  # noqa: N802
+        return RemoveSuppressionResponse()
+
+    def EraseRecipient(self, *_: object) -> EraseRecipientResponse:  # noqa: N802
+        return EraseRecipientResponse(erased=3)
+
+    def PauseDelivery(self, *_: object) -> PauseDeliveryResponse:  # noqa: N802
+        return PauseDeliveryResponse()
+
+    def ResumeDelivery(self, *_: object) -> ResumeDeliveryResponse:  # noqa: N802
+        return ResumeDeliveryResponse()

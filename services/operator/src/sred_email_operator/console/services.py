@@ -5,15 +5,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
+import structlog
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from sred.email.v1 import dispatch_service_pb2 as dispatch_pb
 from sred.email.v1 import operations_service_pb2 as pb
+from sred.email.v1.email_pb2 import Priority
+from sred_email_operator import output
 from sred_email_operator.connection import explain, operator_metadata
 
 if TYPE_CHECKING:  # the stubs that know grpc.aio exist for type checkers only
     from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceAsyncStub
     from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceAsyncStub
+
+log = structlog.get_logger(__name__)
 
 PATIENCE_S = 10.0
 """For one call."""
@@ -74,6 +80,35 @@ class Call(Generic[_Request, _Response]):
             raise CallFailedError(self._peer.name, error.code(), explain(error, self._peer.address)) from error
 
 
+class Change(Call[_Request, _Response]):
+    """A call that changes something: the log has a line for each, with who made it."""
+
+    async def __call__(self, request: _Request, *, operator: str = "", timeout_s: float = PATIENCE_S) -> _Response:
+        """Make it; see ``Call``."""
+        facts = {"call": type(request).DESCRIPTOR.name.removesuffix("Request"), "operator": operator, **_told(request)}
+        try:
+            answer = await super().__call__(request, operator=operator, timeout_s=timeout_s)
+        except CallFailedError as error:
+            log.warning("change_failed", **facts, code=error.code.name)  # it may be done: an answer can get lost
+            raise
+        log.info("changed", **facts, **_counts(answer))
+        return answer
+
+
+def _told(request: Message) -> dict[str, str]:
+    """What a line says of a request: never whom it concerns, nor what people wrote."""
+    if isinstance(request, dispatch_pb.CancelEmailRequest):
+        return {"email_id": request.email_id}
+    if isinstance(request, pb.PauseDeliveryRequest | pb.ResumeDeliveryRequest):
+        return {"lane": output.enum_name(Priority.DESCRIPTOR, request.priority) if request.priority else "all"}
+    return {}
+
+
+def _counts(answer: Message) -> dict[str, int]:
+    whole = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64)
+    return {each.name: getattr(answer, each.name) for each in answer.DESCRIPTOR.fields if each.cpp_type in whole}
+
+
 @dataclass(frozen=True, slots=True)
 class Reads:
     """What changes nothing."""
@@ -93,15 +128,15 @@ class Reads:
 class Changes:
     """What changes something: a console that is read-only has none of it."""
 
-    cancel: Call[dispatch_pb.CancelEmailRequest, dispatch_pb.CancelEmailResponse]
-    pause: Call[pb.PauseDeliveryRequest, pb.PauseDeliveryResponse]
-    resume: Call[pb.ResumeDeliveryRequest, pb.ResumeDeliveryResponse]
-    replay: Call[pb.ReplayDeadLettersRequest, pb.ReplayDeadLettersResponse]
-    resolve: Call[pb.ResolveDeadLettersRequest, pb.ResolveDeadLettersResponse]
-    discard: Call[pb.DiscardDeadLettersRequest, pb.DiscardDeadLettersResponse]
-    suppress: Call[pb.AddSuppressionRequest, pb.AddSuppressionResponse]
-    unsuppress: Call[pb.RemoveSuppressionRequest, pb.RemoveSuppressionResponse]
-    erase: Call[pb.EraseRecipientRequest, pb.EraseRecipientResponse]
+    cancel: Change[dispatch_pb.CancelEmailRequest, dispatch_pb.CancelEmailResponse]
+    pause: Change[pb.PauseDeliveryRequest, pb.PauseDeliveryResponse]
+    resume: Change[pb.ResumeDeliveryRequest, pb.ResumeDeliveryResponse]
+    replay: Change[pb.ReplayDeadLettersRequest, pb.ReplayDeadLettersResponse]
+    resolve: Change[pb.ResolveDeadLettersRequest, pb.ResolveDeadLettersResponse]
+    discard: Change[pb.DiscardDeadLettersRequest, pb.DiscardDeadLettersResponse]
+    suppress: Change[pb.AddSuppressionRequest, pb.AddSuppressionResponse]
+    unsuppress: Change[pb.RemoveSuppressionRequest, pb.RemoveSuppressionResponse]
+    erase: Change[pb.EraseRecipientRequest, pb.EraseRecipientResponse]
 
 
 def reads_of(
@@ -132,13 +167,13 @@ def changes_of(
 ) -> Changes:
     """The calls that change something."""
     return Changes(
-        cancel=Call(ingress, dispatch.CancelEmail),
-        pause=Call(consumer, operations.PauseDelivery),
-        resume=Call(consumer, operations.ResumeDelivery),
-        replay=Call(consumer, operations.ReplayDeadLetters),
-        resolve=Call(consumer, operations.ResolveDeadLetters),
-        discard=Call(consumer, operations.DiscardDeadLetters),
-        suppress=Call(consumer, operations.AddSuppression),
-        unsuppress=Call(consumer, operations.RemoveSuppression),
-        erase=Call(consumer, operations.EraseRecipient),
+        cancel=Change(ingress, dispatch.CancelEmail),
+        pause=Change(consumer, operations.PauseDelivery),
+        resume=Change(consumer, operations.ResumeDelivery),
+        replay=Change(consumer, operations.ReplayDeadLetters),
+        resolve=Change(consumer, operations.ResolveDeadLetters),
+        discard=Change(consumer, operations.DiscardDeadLetters),
+        suppress=Change(consumer, operations.AddSuppression),
+        unsuppress=Change(consumer, operations.RemoveSuppression),
+        erase=Change(consumer, operations.EraseRecipient),
     )

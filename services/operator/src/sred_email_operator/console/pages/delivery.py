@@ -1,14 +1,11 @@
 """Pausing and resuming delivery."""
 
-import structlog
 from aiohttp import web
 
 from sred.email.v1.email_pb2 import Priority
 from sred.email.v1.operations_service_pb2 import PauseDeliveryRequest, ResumeDeliveryRequest
 from sred_email_operator.console.rendering import SESSION, choices, render, tell
 from sred_email_operator.console.services import Changes
-
-log = structlog.get_logger(__name__)
 
 
 class DeliveryActions:
@@ -47,7 +44,6 @@ class DeliveryActions:
         lane, reason = _lane(str(form.get("lane", ""))), str(form.get("reason", "")).strip()
         pausing = PauseDeliveryRequest(priority=_priority(lane), reason=reason)
         await self._changes.pause(pausing, operator=request[SESSION].operator)
-        log.info("paused", lane=lane or "all", operator=request[SESSION].operator)
         return tell(request, "/", f"Paused: {_words(lane)}.", "warn")
 
     async def _ask_resume(self, request: web.Request) -> web.Response:
@@ -71,7 +67,6 @@ class DeliveryActions:
         lane = _lane(str((await request.post()).get("lane", "")))
         resuming = ResumeDeliveryRequest(priority=_priority(lane))
         await self._changes.resume(resuming, operator=request[SESSION].operator)
-        log.info("resumed", lane=lane or "all", operator=request[SESSION].operator)
         return tell(request, "/", f"Resumed: {_words(lane)}.")
 
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import grpc
-import structlog
 from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -17,8 +16,6 @@ from sred.email.v1.operations_service_pb2 import GetEmailTimelineRequest
 from sred_email_operator.console.rendering import SESSION, choices, render, tell
 from sred_email_operator.console.services import CallFailedError, Changes, Reads
 from sred_email_operator.timeline import told_by
-
-log = structlog.get_logger(__name__)
 
 PAGE = 50
 _FIELDS = ("recipient", "status", "kind", "after", "before")
@@ -132,7 +129,6 @@ class EmailActions:
             if error.code is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
             return tell(request, f"/emails/{email_id}", f"Not cancelled: {error.lines[0]}", "bad")
-        log.info("cancelled", email_id=email_id, operator=operator)
         return tell(request, f"/emails/{email_id}", "The email is cancelled.", "warn")
 
 
