@@ -14,13 +14,13 @@ async def test_who_shows_the_token_gets_to_the_page_they_asked_for_and_out_again
     browser: Browser, stack: Stack
 ) -> None:
     async with visiting(browser, stack.console) as visit:
-        await visit.open("/?from=somewhere")
+        await visit.open("/audit?from=somewhere")
         await expect(visit.page.get_by_role("heading", name="Log in")).to_be_visible()
         await visit.assert_accessible()
         await visit.log_in(token="this is not the token")
         await expect(visit.page.get_by_role("alert")).to_contain_text("not the console's token")
         await visit.log_in()
-        await visit.page.wait_for_url(f"{stack.console}/?from=somewhere")
+        await visit.page.wait_for_url(f"{stack.console}/audit")
         await expect(visit.page.get_by_text("Ada Œrsted")).to_be_visible()
         await visit.page.get_by_role("button", name="Log out").click()
         await visit.open("/")

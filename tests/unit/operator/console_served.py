@@ -28,7 +28,8 @@ async def serving(
             Peer("ingress", ingress),
             Peer("consumer", consumer),
         )
-        async with TestServer(build_app(settings, reads_of(*services), changes_of(*services))) as server:
+        server = TestServer(build_app(settings, reads_of(*services), changes_of(*services)))
+        async with server:
             yield server
 
 

@@ -46,6 +46,12 @@ def test_every_bad_variable_is_named_on_a_line_and_no_value_is() -> None:
     assert not [value for value in bad.values() if value in str(caught.value)]
 
 
+@pytest.mark.parametrize("url", ["http://[", "https://[::1", "ftp://email.example.com", "email.example.com"])
+def test_a_public_url_that_is_none_is_refused_in_words(url: str) -> None:
+    with pytest.raises(SettingsError, match="SRED_EMAIL_CONSOLE_PUBLIC_URL: must be scheme and host"):
+        read_settings({"SRED_EMAIL_CONSOLE_PUBLIC_URL": url})
+
+
 def test_a_short_token_is_refused() -> None:
     with pytest.raises(SettingsError, match="16 characters or more"):
         read_settings({"SRED_EMAIL_CONSOLE_TOKEN": "short"})

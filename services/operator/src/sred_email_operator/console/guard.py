@@ -1,13 +1,14 @@
 """What every request passes: who asks, whether a form is ours, what a failed call looks like, and strict headers."""
 
 import hmac
-from urllib.parse import urlsplit
+from urllib.parse import urlencode
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sred_email_operator.console.failures import failure_page, page_of_call
+from sred_email_operator.console.own_addresses import OwnAddresses
 from sred_email_operator.console.rendering import SESSION
 from sred_email_operator.console.services import CallFailedError
 from sred_email_operator.console.sessions import Door
@@ -31,6 +32,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 _FOR_A_YEAR = "max-age=31536000"
+_FORM = "application/x-www-form-urlencoded"
 
 
 class Guard:
@@ -39,11 +41,12 @@ class Guard:
     def __init__(self, settings: ConsoleSettings, door: Door) -> None:
         self._settings = settings
         self._door = door
+        self._own = OwnAddresses(settings)
 
     @property
     def middlewares(self) -> list[Middleware]:
         """In their order, the outermost first."""
-        return [self._in_words, self._who, self._own_form]
+        return [self._in_words, self._own_name, self._who, self._own_form]
 
     async def add_headers(self, _: web.Request, response: web.StreamResponse) -> None:
         """Add what browsers are to hold to."""
@@ -68,6 +71,17 @@ class Guard:
             return failure_page(request, 500, "This is a bug of the console. Its log says where.")
 
     @web.middleware
+    async def _own_name(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith(_IN_THE_OPEN) or self._own.named(request.host):
+            return await handler(request)
+        return failure_page(
+            request,
+            403,
+            "This console lets everybody in, so it answers only to the names it knows: localhost, the address it "
+            "listens on, and the host of SRED_EMAIL_CONSOLE_PUBLIC_URL, which has to say how browsers see it.",
+        )
+
+    @web.middleware
     async def _who(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(_IN_THE_OPEN):
             return await handler(request)
@@ -84,14 +98,13 @@ class Guard:
     def _turned_away(self, request: web.Request) -> web.StreamResponse:
         if self._settings.login is Login.PROXY:
             text = (
-                f"The proxy in front of the console has to say who you are, in the header {self._settings.user_header}."
+                "The proxy in front of the console has to say who you are, once, in the header "
+                f"{self._settings.user_header}."
             )
             return failure_page(request, 403, text)
         if request.method == "GET" and "text/html" in request.headers.get("Accept", "text/html"):
-            wanted = str(request.rel_url)
-            return web.Response(
-                status=303, headers={"Location": str(request.rel_url.with_path(LOGIN).with_query(to=wanted))}
-            )
+            wanted = urlencode({"to": request.rel_url.raw_path})  # without its query: it may name a person
+            return web.Response(status=303, headers={"Location": f"{LOGIN}?{wanted}"})
         return failure_page(request, 401, "Your session is over. Log in again; nothing was done.")
 
     @web.middleware
@@ -104,6 +117,10 @@ class Guard:
                 403,
                 "This form was sent from another site; nothing was done. Behind a proxy that changes the Host header, "
                 "SRED_EMAIL_CONSOLE_PUBLIC_URL has to say how browsers see the console.",
+            )
+        if not _is_plain_form(request):
+            return failure_page(
+                request, 415, "Forms are application/x-www-form-urlencoded, in UTF-8. Nothing was done."
             )
         session = request.get(SESSION)
         if session is not None:
@@ -118,6 +135,9 @@ class Guard:
         origin = request.headers.get("Origin")
         if origin is None:
             return request.headers.get("Sec-Fetch-Site") == "same-origin"
-        if self._settings.public_url:
-            return origin.lower() == self._settings.public_url
-        return urlsplit(origin).netloc.lower() == request.host.lower()
+        return self._own.sent(origin, request.host)
+
+
+def _is_plain_form(request: web.Request) -> bool:
+    """Whether its body may be read: any codec that a charset names would be used, and some take minutes for a form."""
+    return request.content_type == _FORM and (request.charset or "utf-8").lower() == "utf-8"

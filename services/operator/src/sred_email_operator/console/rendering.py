@@ -19,6 +19,7 @@ from markupsafe import Markup
 from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
 from sred_email_operator import output
+from sred_email_operator.console.own_addresses import inside
 from sred_email_operator.console.sessions import Cookie, Session
 from sred_email_operator.console.settings import ConsoleSettings, Login
 
@@ -84,7 +85,7 @@ class Pages:
         session = request.get(SESSION)
         told = self._read_told(request, session)
         text = self._templates.get_template(template).render(
-            session=session, csrf=session.key if session else "", path=request.path, told=told, **context
+            session=session, csrf=session.key if session else "", path=inside(request.path), told=told, **context
         )
         response = web.Response(text=text, content_type="text/html", status=status)
         if told is not None:

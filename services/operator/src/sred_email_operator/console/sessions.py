@@ -86,7 +86,8 @@ class OpenDoor:
         """Ask the proxy's header, if there is a proxy."""
         operator = ""
         if self._header:
-            operator = shown_name(request.headers.get(self._header, ""))
+            named = request.headers.getall(self._header, [])
+            operator = shown_name(named[0]) if len(named) == 1 else ""  # with two, one may be the browser's own
             if not operator:
                 return None
         key = self._cookie.of(request)

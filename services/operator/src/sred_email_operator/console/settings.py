@@ -153,7 +153,10 @@ class _Reading:
 
     def public_url(self) -> str:
         url = self._value("PUBLIC_URL").rstrip("/")
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("wrong:")
         if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query):
             self._wrong(
                 "PUBLIC_URL", "must be scheme and host as browsers see them, for example https://email.example.com"
