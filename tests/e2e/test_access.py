@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,6 +102,20 @@ async def who_called_stands_in_the_log_and_in_the_audit(secured: Secured) -> Non
     (entry,) = map(json.loads, listed.splitlines())
     assert entry["action"] == "PAUSE"
     assert entry["actor"].startswith("operate as Änne (")
+
+    async with EmailClient(secured.target, token=TOKENS["send"], tls=secured.tls) as client:
+        later = datetime.now(UTC) + timedelta(hours=2)
+        waiting = [
+            (await client.send(idempotency_key=f"later-{n}", **FIELDS, send_at=later)).email_id for n in range(2)
+        ]
+        await client.cancel(waiting[0])
+    assert (await secured.command("cancel", waiting[1].upper(), token=TOKENS["send"]))[0] == 0
+    assert (await secured.command("cancel", waiting[1], token=TOKENS["send"]))[0] == 1  # it has ended: nothing was done
+    _, listed, _ = await secured.command("audit", "--json", token=TOKENS["read"])
+    entries = [json.loads(line) for line in listed.splitlines()]
+    cancelled = [entry for entry in entries if entry["action"] == "CANCEL"]
+    assert [entry["target"] for entry in cancelled] == waiting[::-1]
+    assert [entry["actor"].partition(" (")[0] for entry in cancelled] == ["send as Änne", "send"]
 
     said = secured.ingress.process.log.read_text() + secured.consumer.process.log.read_text()
     assert '"callers":["send"]' in said

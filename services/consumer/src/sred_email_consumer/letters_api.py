@@ -5,11 +5,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
-from sred_email_consumer.callers import deed_of
 from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.operations import Selection
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.suppressions_api import SuppressionCalls, time_of
+from sred_email_core.deeds import deed_of
 from sred_email_core.email_send_log.records import DeadLetterRecord, LetterGroup, LetterSelection
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 

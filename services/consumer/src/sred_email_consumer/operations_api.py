@@ -7,7 +7,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
-from sred_email_consumer.callers import deed_of
 from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.letter_handling import LetterHandling
@@ -24,6 +23,7 @@ from sred_email_consumer.records_api import RecordCalls
 from sred_email_consumer.stats_api import queue_stats
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.timeline import EmailTimeline
+from sred_email_core.deeds import deed_of
 from sred_email_core.email_send_log.audit import AuditLog
 from sred_email_core.email_send_log.events import TimelineRecord
 from sred_email_core.email_send_log.records import LetterSelection

@@ -7,12 +7,12 @@ import hashlib
 import grpc
 
 from sred.email.v1 import operations_service_pb2 as pb
-from sred_email_consumer.callers import deed_of
 from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.letters_api import LetterCalls
 from sred_email_consumer.suppression_list import SuppressionList
 from sred_email_consumer.suppressions_api import time_of
+from sred_email_core.deeds import deed_of
 from sred_email_core.email_send_log.audit import AuditFilter, AuditLog, AuditRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError
 

@@ -7,8 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import email_pb2, operations_service_pb2_grpc
 from sred.email.v1 import operations_service_pb2 as pb
-from sred_email_consumer.callers import deed_of
 from sred_email_consumer.suppression_list import SuppressionList
+from sred_email_core.deeds import deed_of
 from sred_email_core.email_send_log.audit import anonymised
 from sred_email_core.email_send_log.suppressions import SuppressionRecord
 from sred_email_core.errors import FieldViolation, InvalidRequestError

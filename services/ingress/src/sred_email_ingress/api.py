@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sred.email.v1 import dispatch_service_pb2 as pb
 from sred.email.v1 import dispatch_service_pb2_grpc, email_pb2
+from sred_email_core.deeds import deed_of
 from sred_email_core.email_send_log.events import EventRecord
 from sred_email_core.email_send_log.records import EmailRecord
 from sred_email_core.error_status import status_of
@@ -16,6 +17,7 @@ from sred_email_core.errors import EmailDispatchError, FieldViolation, InvalidRe
 from sred_email_ingress.composition import IngressParts
 from sred_email_ingress.dispatch import Acceptance
 from sred_email_ingress.in_order import in_order
+from sred_email_ingress.validation import parse_email_id
 
 MAX_BATCH = 1000
 """Emails in one BatchSendEmails."""
@@ -94,10 +96,11 @@ class EmailDispatchServicer(dispatch_service_pb2_grpc.EmailDispatchServiceServic
     async def CancelEmail(  # noqa: N802 - named by the contract
         self,
         request: pb.CancelEmailRequest,
-        context: grpc.aio.ServicerContext[pb.CancelEmailRequest, pb.CancelEmailResponse],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[pb.CancelEmailRequest, pb.CancelEmailResponse],
     ) -> pb.CancelEmailResponse:
         """Cancel one email."""
-        return pb.CancelEmailResponse(email=_email(await self._cancellation.cancel(request.email_id)))
+        deed = deed_of(context, "CANCEL", str(parse_email_id(request.email_id)))
+        return pb.CancelEmailResponse(email=_email(await self._cancellation.cancel(request.email_id, deed)))
 
     async def WatchEmails(  # noqa: N802 - named by the contract
         self,

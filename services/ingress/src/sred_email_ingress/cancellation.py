@@ -7,6 +7,7 @@ from datetime import timedelta
 import structlog
 
 from sred_email_core.email_send_log.acceptance import AcceptanceLog
+from sred_email_core.email_send_log.audit import Deed
 from sred_email_core.email_send_log.records import EmailRecord
 from sred_email_core.errors import CancelObstacle, NotCancellableError, QueueUnavailableError
 from sred_email_core.group_commit import GroupCommit
@@ -41,8 +42,12 @@ class EmailCancellation:
         self._patience_s = patience.total_seconds()
         self._group: GroupCommit[str, None] = GroupCommit(self._remove, max_items=100, max_groups=1)
 
-    async def cancel(self, email_id: str) -> EmailRecord:
+    async def cancel(self, email_id: str, deed: Deed | None = None) -> EmailRecord:
         """Cancel one email; what it is from then on.
+
+        Args:
+            email_id: As the caller has it.
+            deed: What the audit says of it; None: nothing.
 
         Raises:
             InvalidRequestError: The id is no UUID.
@@ -52,7 +57,7 @@ class EmailCancellation:
         """
         parsed = parse_email_id(email_id)
         try:
-            email = await self._log.cancel(parsed)
+            email = await self._log.cancel(parsed, deed)
         except NotCancellableError as e:
             if e.obstacle is CancelObstacle.HAS_ENDED and e.status == "CANCELLED":
                 await self._take_out(str(parsed))  # the call that cancelled it may have died before it came to this

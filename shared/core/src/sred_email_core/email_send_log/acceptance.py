@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 
 from sred_email_core import postgres
+from sred_email_core.email_send_log.audit import Deed, record
 from sred_email_core.email_send_log.records import SCHEDULED_IN_REDIS, EmailRecord, HeldKey, NewEmail, WrittenEmail
 from sred_email_core.email_send_log.sql import query
 from sred_email_core.errors import CancelObstacle, EmailNotFoundError, NotCancellableError
@@ -53,8 +54,12 @@ class AcceptanceLog:
         row = await postgres.run(lambda: self._pool.fetchrow(query("get_email"), email_id, idempotency_key))
         return EmailRecord(**row) if row is not None else None
 
-    async def cancel(self, email_id: uuid.UUID) -> EmailRecord:
+    async def cancel(self, email_id: uuid.UUID, deed: Deed | None = None) -> EmailRecord:
         """Cancel an email that nothing can have been sent of, durably; its content is erased.
+
+        Args:
+            email_id: Of the email.
+            deed: What the audit says of it; None: nothing.
 
         Returns:
             The email as it is from then on.
@@ -63,7 +68,7 @@ class AcceptanceLog:
             EmailNotFoundError: There is no such email.
             NotCancellableError: It is being sent, may have been accepted, or has ended; nothing was changed.
         """
-        seen, email = await postgres.run(lambda: self._cancel(email_id))
+        seen, email = await postgres.run(lambda: self._cancel(email_id, deed))
         if seen is None:
             raise EmailNotFoundError("there is no email with this id")
         if email is None:
@@ -74,7 +79,9 @@ class AcceptanceLog:
         """How many emails are open and due, counted no further than ``at_most``; Redis knows which others it holds."""
         return int(await postgres.run(lambda: self._pool.fetchval(query("count_open"), at_most, timedelta())))
 
-    async def _cancel(self, email_id: uuid.UUID) -> tuple[asyncpg.Record | None, asyncpg.Record | None]:
+    async def _cancel(
+        self, email_id: uuid.UUID, deed: Deed | None
+    ) -> tuple[asyncpg.Record | None, asyncpg.Record | None]:
         """What was seen of the email (None: there is none), and the email if that cancelled it."""
         # Two statements, so that the second one sees a send that was committed while the first waited for the lock.
         async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
@@ -83,6 +90,7 @@ class AcceptanceLog:
             seen = await connection.fetchrow(query("cancel_email"), email_id)
             if seen is None or not seen["cancelled"]:
                 return seen, None
+            await record(connection, deed, 1)
             return seen, await connection.fetchrow(query("get_email"), email_id, None)
 
 

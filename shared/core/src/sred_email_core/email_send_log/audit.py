@@ -1,4 +1,4 @@
-"""The log as it holds what operators did."""
+"""The log as it holds what operators did, and who cancelled emails."""
 
 import uuid
 from collections.abc import Callable, Sequence

@@ -12,6 +12,7 @@ from sred_email_operator.console.services import Reads
 AUDIT = "/audit"
 _PAGE = 100
 ACTIONS = (
+    "CANCEL",
     "REPLAY",
     "RESOLVE",
     "DISCARD",

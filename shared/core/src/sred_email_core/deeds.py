@@ -1,4 +1,4 @@
-"""Who calls, for the audit."""
+"""What the audit says of a call: who makes it, and what it does."""
 
 from typing import Any
 
