@@ -343,6 +343,25 @@ async def test_what_a_lost_key_encrypted_becomes_dead_letters_and_the_rest_goes_
     await stage.assert_sent_once(lost, "lost")
 
 
+async def test_a_key_whose_id_was_used_again_is_declared_lost_by_the_check_that_the_reason_names(
+    stage: Stage, ring: Ring, other_ring: Ring
+) -> None:
+    encrypting(stage, ring)
+    lost = await stage.accept_one("lost")
+    other_ring.hold(OTHER_ONE)
+    encrypting(stage, other_ring)
+    found = await stage.accept_one("found")
+    consumer = stage.consumer(encryption_keys_file=other_ring.file, consumer_slots=1)
+    await consumer.take()
+    check = re.search(r"its check is ([0-9a-f]{16})", (await state_of(consumer))[1])
+    assert check is not None
+    other_ring.hold(OTHER_ONE, f"1 lost:{check[1]}\n")
+    await finish(stage, consumer)
+    row = await stage.row(lost)
+    assert (row["status"], row["reason"], row["error"]) == ("FAILED", "POISON", 'its encryption key "1" is lost')
+    await assert_all_sent_once(stage, [found], ["found"])
+
+
 async def test_a_version_that_knows_of_no_encryption_finds_nothing_that_it_could_send(stage: Stage, ring: Ring) -> None:
     encrypting(stage, ring)
     email_id = await stage.accept_one("too new")

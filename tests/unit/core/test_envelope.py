@@ -118,6 +118,37 @@ def test_what_a_lost_key_encrypted_is_read_by_nobody_and_stops_nobody() -> None:
         unseal(KeyRing([NEW], [OLD.id]), EMAIL_ID, sealed(key=OLD))
 
 
+def test_a_key_whose_id_another_one_has_now_can_be_declared_lost_by_its_check() -> None:
+    other = EncryptionKey(NEW.id, b"z" * 32)
+    with pytest.raises(KeyMissingError, match=f"its check is {other.check.hex()}"):
+        unseal(RING, EMAIL_ID, sealed(key=other))
+    ring = parse_key_ring(f"{line(NEW.id, 'n')}\n{NEW.id} lost:{other.check.hex()}\n{NEW.id} lost:{'0' * 16}\n")
+    with pytest.raises(UnreadableContentError, match='"2026-11" is lost'):
+        unseal(ring, EMAIL_ID, sealed(key=other))
+    assert unseal(ring, EMAIL_ID, sealed()) == CONTENT
+    with pytest.raises(KeyMissingError):
+        unseal(ring, EMAIL_ID, sealed(key=EncryptionKey(NEW.id, b"y" * 32)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("key_id", ""),
+        ("key_id", "2026 11"),
+        ("key_id", "2026-11\n"),
+        ("key_id", "a" * 65),
+        ("key_check", b""),
+        ("key_check", b"x" * 7),
+        ("key_check", b"x" * 9),
+    ],
+)
+def test_what_names_no_key_is_damaged_and_no_key_is_called_missing(field: str, value: object) -> None:
+    changed = sealed()
+    setattr(changed, field, value)
+    with pytest.raises(UnreadableContentError, match="damaged"):
+        unseal(RING, EMAIL_ID, changed)
+
+
 def test_a_ring_is_read_in_the_order_of_its_lines() -> None:
     ring = parse_key_ring(f"# made in November\n\n{line('2026-11', 'n')}\n  {line('2026-05', 'o')}  \n2025-11 lost\n")
     assert ring.ids == ["2026-11", "2026-05"]
@@ -146,6 +177,14 @@ def test_no_key_is_shown_where_a_ring_is() -> None:
         (line("a" * 65, "n"), "line 1: an id is"),
         (f"{line('a', 'n')}\n\n{line('a', 'o')}", "line 3: the id a stands on line 1 already"),
         (f"{line('a', 'n')}\na lost", "line 2: the id a stands on line 1 already"),
+        (f"{line('a', 'n')}\na lost:{'0' * 15}", "line 2: after lost: comes the key's check, 16 hexadecimal digits"),
+        (f"{line('a', 'n')}\na lost:{'g' * 16}", "line 2: after lost: comes"),
+        (f"{line('a', 'n')}\na lost:", "line 2: after lost: comes"),
+        (
+            f"{line('a', 'n')}\na lost:{'0' * 16}\na lost:{'0' * 16}",
+            "line 3: the id a:0000000000000000 stands on line 2",
+        ),
+        (f"a lost:{'0' * 16}\n{line('a', 'n')}", "line 1: the first key is for new emails"),
         (f"b lost\n{line('a', 'n')}", "line 1: the first key is for new emails"),
     ],
 )

@@ -12,13 +12,12 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from google.protobuf.message import DecodeError
 
 from sred.email.v1.stream_message_pb2 import EmailContent, EncryptedContent
-from sred_email_core.encryption.key_ring import KEY_BYTES, EncryptionKey, KeyRing
+from sred_email_core.encryption.key_ring import DAMAGED, KEY_BYTES, EncryptionKey, KeyRing
 from sred_email_core.errors import UnreadableContentError
 
 _MARK = b"\0"
 """What an encrypted message in the log begins with; a serialized EmailContent never does: there is no field 0."""
 _NONCE_BYTES = 12
-_DAMAGED = "its content is damaged: it can't be decrypted"
 
 
 def seal(
@@ -60,7 +59,7 @@ def unseal(ring: KeyRing, email_id: str, sealed: EncryptedContent) -> EmailConte
         content = AESGCM(data_key).decrypt(sealed.nonce, sealed.ciphertext, _associated_data(email_id, sealed))
         return EmailContent.FromString(content)
     except (InvalidUnwrap, InvalidTag, ValueError, DecodeError) as e:  # ValueError: a length that none of ours has
-        raise UnreadableContentError(_DAMAGED) from e
+        raise UnreadableContentError(DAMAGED) from e
 
 
 def to_stored(sealed: EncryptedContent) -> bytes:

@@ -11,8 +11,10 @@ from sred_email_core.errors import KeyMissingError, UnreadableContentError
 KEY_BYTES = 32
 CHECK_BYTES = 8
 """Enough to tell two keys apart, and nothing to find a key by."""
+DAMAGED = "its content is damaged: it can't be decrypted"
 _LOST = "lost"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CHECK = re.compile(rf"[0-9a-f]{{{2 * CHECK_BYTES}}}")
 _SHAPE = "must be an id and, after a space, 32 bytes in base64, as `openssl rand -base64 32` makes them"
 
 
@@ -38,6 +40,16 @@ class EncryptionKey:
         object.__setattr__(self, "check", hashlib.sha256(b"sred-email key check" + self.secret).digest()[:CHECK_BYTES])
 
 
+def names_a_key(key_id: str, check: bytes) -> bool:
+    """Whether a key can have this id and this check value: others stand beside damaged content only."""
+    return _ID.fullmatch(key_id) is not None and len(check) == CHECK_BYTES
+
+
+def lost_names(key_id: str, check: bytes) -> tuple[str, str]:
+    """By which a key may be said to be lost: its id, where no other key has that, and its id and its check value."""
+    return key_id, f"{key_id}:{check.hex()}"
+
+
 class KeyRing:
     """Keys by their ids: the first one is used for new emails, all of them for reading. Empty: nothing is encrypted."""
 
@@ -46,7 +58,7 @@ class KeyRing:
 
         Args:
             keys: The first one is for new emails; ids differ.
-            lost: Ids of keys that nobody has any more.
+            lost: Keys that nobody has any more, by one of their ``lost_names``.
         """
         self.keys = tuple(keys)
         self._by_id: Mapping[str, EncryptionKey] = {key.id: key for key in keys}
@@ -63,16 +75,19 @@ class KeyRing:
 
         Raises:
             KeyMissingError: It is not here, or another one has its id.
-            UnreadableContentError: It is lost.
+            UnreadableContentError: It is lost, or this names no key at all.
         """
+        if not names_a_key(key_id, check):
+            raise UnreadableContentError(DAMAGED)
         key = self._by_id.get(key_id)
         if key is not None and key.check == check:
             return key
-        if key_id in self.lost:
+        if not self.lost.isdisjoint(lost_names(key_id, check)):
             raise UnreadableContentError(f'its encryption key "{key_id}" is lost')
         missing = "is missing" if key is None else "is another one than the one that was used under this id"
         raise KeyMissingError(
-            f'the encryption key "{key_id}" {missing}: put it into the file of SRED_EMAIL_ENCRYPTION_KEYS_FILE',
+            f'the encryption key "{key_id}" {missing}: put it into the file of SRED_EMAIL_ENCRYPTION_KEYS_FILE; '
+            f"its check is {check.hex()}",
             key_id=key_id,
             check=check,
         )
@@ -82,8 +97,8 @@ def parse_key_ring(text: str) -> KeyRing:
     """Read a ring.
 
     Args:
-        text: A key a line: its id, a space, and 32 bytes in base64; or its id and ``lost``. Empty lines and lines that
-            begin with # say nothing.
+        text: A key a line: its id, a space, and 32 bytes in base64; or its id and ``lost``; or, where another key has
+            the id now, its id and ``lost:`` with its check value. Empty lines and lines that begin with # say nothing.
 
     Raises:
         KeyRingError: See there.
@@ -92,11 +107,19 @@ def parse_key_ring(text: str) -> KeyRing:
     lost: list[str] = []
     lines: dict[str, int] = {}
     for number, key_id, secret in _lines(text):
-        if key_id in lines:
-            raise KeyRingError(f"line {number}: the id {key_id} stands on line {lines[key_id]} already: choose another")
-        lines[key_id] = number
-        if secret == _LOST:
-            lost.append(key_id)
+        word, colon, check = secret.partition(":")
+        name = key_id
+        if word == _LOST and colon:
+            if not _CHECK.fullmatch(check):
+                raise KeyRingError(
+                    f"line {number}: after lost: comes the key's check, {2 * CHECK_BYTES} hexadecimal digits"
+                )
+            _, name = lost_names(key_id, bytes.fromhex(check))
+        if name in lines:
+            raise KeyRingError(f"line {number}: the id {name} stands on line {lines[name]} already: choose another")
+        lines[name] = number
+        if word == _LOST:
+            lost.append(name)
         else:
             keys.append(EncryptionKey(key_id, _secret(number, secret)))
     if not keys:
