@@ -79,7 +79,7 @@ def parse_certificate(contents: Sequence[bytes]) -> ServerCertificate:
         public = check_key(key)
     except BadCertificateError as e:
         raise BadCertificateError(f"the key's file {e}") from e
-    if first.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != public:
+    if _public_key(first) != public:
         raise BadCertificateError("certificate and key do not belong together")
     for authorities in client_ca:
         try:
@@ -135,3 +135,10 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(content)
     except Exception as e:
         raise BadCertificateError("holds no certificate in PEM") from e
+
+
+def _public_key(certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except Exception as e:  # what is not known is no ValueError
+        raise BadCertificateError("the certificate's file holds a key of a type that can't be used") from e
