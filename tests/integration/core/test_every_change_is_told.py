@@ -15,7 +15,7 @@ from sred_email_core.email_send_log.recovery import RecoveryLog
 _CHANGES = re.compile(r"(?:UPDATE|INSERT INTO)\s+email_send_log\b")
 _ONLY_SENDING = {"claim_sends", "claim_repeats"}
 """They make emails SENDING, which is a state but no event."""
-_ONLY_WORDS = {"erase_words"}
+_ONLY_WORDS = {"erase_words", "forget_contents"}
 """They change no state."""
 
 Walk = Callable[[LogWorld], Awaitable[list[str]]]

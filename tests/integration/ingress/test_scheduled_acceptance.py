@@ -67,7 +67,7 @@ async def test_a_lifetime_runs_from_the_scheduled_time(ingress: IngressWorld) ->
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"send_at": in_time(days=30, minutes=5)}, ["send_at"]),
+        ({"send_at": in_time(days=30, hours=5)}, ["send_at"]),
         ({"send_at": Timestamp(seconds=253_402_300_799, nanos=999_999_999)}, ["send_at"]),
         ({"send_at": in_time(hours=2), "expire_at": in_time(hours=1)}, ["expire_at"]),
         ({"send_at": in_time(hours=2), "expire_at": in_time(hours=-1)}, ["expire_at"]),

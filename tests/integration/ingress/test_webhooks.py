@@ -232,16 +232,12 @@ async def test_a_page_of_events_is_followed_by_the_next(door: Door) -> None:
     assert door.registry.get_sample_value("sred_email_ingress_webhooks_lag_seconds") == 0
 
 
-async def test_while_there_is_more_than_can_be_worked_the_lag_shows_and_old_events_are_forgotten(door: Door) -> None:
+async def test_while_there_is_more_than_can_be_worked_the_lag_shows(door: Door) -> None:
     events = [WebhookEvent(f"msg-{n}", "SENT", None, f"provider-{n}") for n in range(202)]
     await WebhookLog(door.pool).store(events)
     await door.pool.execute("UPDATE email_webhook_events SET due_at = now() - interval '1 hour'")
-    await door.pool.execute(
-        "UPDATE email_webhook_events SET worked_at = now() - interval '31 days' WHERE svix_id = 'msg-0'"
-    )
     assert await door.worker.run_once()
     assert (door.registry.get_sample_value("sred_email_ingress_webhooks_lag_seconds") or 0) > 3500
-    assert await door.log.count("email_webhook_events") == 201
 
 
 async def test_a_failure_of_the_loop_itself_does_not_end_it(door: Door) -> None:
