@@ -20,12 +20,13 @@ $$;
 CREATE TRIGGER email_dead_letters_grouped BEFORE INSERT OR UPDATE OF error ON email_dead_letters
     FOR EACH ROW EXECUTE FUNCTION email_dead_letters_grouped();
 
--- For the letters that are there already; called by the next migration.
+-- For the letters that are there already; called by the next migration. Locked in the order of services, so not in a circle.
 CREATE PROCEDURE email_dead_letters_group_old() LANGUAGE plpgsql AS $$
 BEGIN
     LOOP
         UPDATE email_dead_letters SET error = error WHERE id IN (
-            SELECT id FROM email_dead_letters WHERE resolved_at IS NULL AND error_group = '' AND error <> '' LIMIT 1000
+            SELECT id FROM email_dead_letters WHERE resolved_at IS NULL AND error_group = '' AND error <> ''
+            ORDER BY id LIMIT 1000 FOR UPDATE
         );
         EXIT WHEN NOT FOUND;
         COMMIT;
