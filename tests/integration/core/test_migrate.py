@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import re
+import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -13,6 +14,7 @@ from sred_email_core.email_send_log.migrate import SchemaIsBusyError, migrate
 from sred_email_core.email_send_log.schema_check import SchemaCheck
 from sred_email_core.email_send_log.sql import Migration, migrations
 from sred_email_core.postgres import open_pool
+from sred_email_core.postgres_connection import connect_alone
 from sred_email_local.engines import PostgresServer
 
 NAMES = [name for _, name, _ in migrations()]
@@ -131,6 +133,73 @@ async def test_a_migration_that_never_gets_its_table_says_so(empty: str, monkeyp
     assert await migrate(empty) == NAMES[10:]
 
 
+async def test_an_autovacuum_is_told_to_yield(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL does so for whoever waits as long as ``deadlock_timeout``: who gives up before waits for all of it."""
+    await _migrate_up_to(10, empty, monkeypatch)
+    async with open_pool(empty, max_size=1) as pool:
+        await pool.execute("ALTER TABLE email_dead_letters SET (autovacuum_enabled = off)")
+        await pool.execute(
+            "INSERT INTO email_dead_letters (id, reason, error)"
+            " SELECT gen_random_uuid(), 'MALFORMED', repeat('x', 1000) FROM generate_series(1, 5000)"
+        )
+        await pool.execute(f"ALTER DATABASE {empty.rsplit('/', 1)[1]} SET deadlock_timeout = '1500ms'")
+        await pool.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+        await pool.execute("SELECT pg_reload_conf()")
+        try:
+            await pool.execute(
+                "ALTER TABLE email_dead_letters SET (autovacuum_enabled = on, autovacuum_vacuum_insert_threshold = 1,"
+                " autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_cost_delay = 100,"
+                " autovacuum_vacuum_cost_limit = 1)"
+            )
+            while not await pool.fetchval(
+                "SELECT 1 FROM pg_stat_progress_vacuum WHERE relid = 'email_dead_letters'::regclass"
+            ):
+                await asyncio.sleep(0.05)
+            assert await migrate(empty, patience=timedelta(seconds=10)) == NAMES[10:]
+        finally:
+            await pool.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            await pool.execute("SELECT pg_reload_conf()")
+
+
+async def test_an_index_takes_as_long_as_it_takes_whatever_the_timeouts_of_the_role(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _migrate_up_to(11, empty, monkeypatch)
+    name = empty.rsplit("/", 1)[1]
+    async with open_pool(empty, max_size=2) as pool:
+        for timeout in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            await pool.execute(f"ALTER DATABASE {name} SET {timeout} = '300ms'")
+        async with pool.acquire() as writer:
+            transaction = writer.transaction()
+            await transaction.start()
+            await writer.execute("LOCK TABLE email_dead_letters IN ROW EXCLUSIVE MODE")
+            migrating = asyncio.create_task(migrate(empty))
+            while not migrating.done() and not await pool.fetchval(
+                "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%INDEX CONCURRENTLY%'"
+                " AND pid <> pg_backend_pid() AND clock_timestamp() - query_start > interval '600 ms'",
+                name,
+            ):
+                await asyncio.sleep(0.05)
+            await transaction.rollback()
+            assert await migrating == NAMES[11:]
+
+
+async def test_who_migrates_beside_another_says_so_and_waits_no_longer_than_its_patience(empty: str) -> None:
+    told: list[str] = []
+    await migrate(empty)
+    async with open_pool(empty, max_size=1) as pool, pool.acquire() as other, other.transaction():
+        await other.fetchval("SELECT pg_advisory_xact_lock($1)", 7_275_083_917_205_581_921)
+        with pytest.raises(SchemaIsBusyError, match="another process migrates"):
+            await migrate(empty, patience=timedelta(seconds=1), say=told.append)
+    assert told == [f"{NAMES[0]} waits for another process that migrates"]
+
+
+async def test_a_network_in_between_forgets_no_session_that_waits(empty: str) -> None:
+    connection = await connect_alone(empty)
+    assert await connection.fetchval("SHOW tcp_keepalives_idle") == "60"
+    await connection.close()
+
+
 async def test_an_index_is_built_while_others_write_and_again_where_that_was_broken_off(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +252,26 @@ async def test_letters_of_before_get_their_groups_and_the_version_before_writes_
     groups = await connection.fetch("SELECT error_group, count(*) FROM email_dead_letters GROUP BY 1")
     await connection.close()
     assert [tuple(row) for row in groups] == [("no room for …", 2)]
+
+
+async def test_letters_of_before_are_locked_in_the_order_of_services(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _migrate_up_to(14, empty, monkeypatch)
+    letters = [uuid.UUID(int=number) for number in range(50)]
+    lock = "SELECT FROM email_dead_letters WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE"
+    async with open_pool(empty, max_size=3) as pool, pool.acquire() as service:
+        insert = "INSERT INTO email_dead_letters (id, reason, error) VALUES ($1, 'MALFORMED', 'none')"
+        await pool.executemany(insert, [(letter,) for letter in reversed(letters)])
+        await _migrate_up_to(15, empty, monkeypatch)
+        async with service.transaction():
+            await service.execute(lock, letters[:1])
+            grouping = asyncio.create_task(pool.execute("CALL email_dead_letters_group_old()"))
+            while not await pool.fetchval("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"):
+                await asyncio.sleep(0.02)
+            await service.execute(lock, letters)
+        await grouping
+        assert await pool.fetchval("SELECT count(*) FROM email_dead_letters WHERE error_group = 'none'") == len(letters)
 
 
 async def _migrate_up_to(version: int, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

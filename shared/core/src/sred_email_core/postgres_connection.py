@@ -22,6 +22,14 @@ _OURS = {
     "idle_in_transaction_session_timeout": "60s",
 }
 """Poolers refuse or ignore these: they belong to a session. There the role has to bring them (docs/postgresql.md)."""
+_ALONE = {
+    "application_name": "sred-email-migrate",
+    # An index takes as long as it takes, whatever the role brings; while it is built, another session waits beside it,
+    # which no network in between is to forget.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "tcp_keepalives_idle": "60",
+}
 _ANSWER_S = 5.0
 
 
@@ -81,14 +89,24 @@ class Connector:
 
 
 async def connect_alone(dsn: str) -> "asyncpg.Connection[Any]":
-    """A connection outside any pool, to the server or to a pooler, for what changes the schema.
+    """A connection outside any pool, for what changes the schema or reads all of a table.
+
+    To the server it is without the timeouts of the role; a pooler may refuse to be told so.
 
     Raises:
         ServerTooOldError: The server's version will not do.
         Exception: The driver's.
     """
-    name = {"application_name": "sred-email-migrate"}
-    connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=name)
+
+    async def connect(settings: dict[str, str]) -> "asyncpg.Connection[Any]":
+        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=settings)
+
+    try:
+        connection = await connect(_ALONE)
+    except asyncpg.ProtocolViolationError as e:
+        if "startup parameter" not in str(e):
+            raise
+        connection = await connect({"application_name": _ALONE["application_name"]})
     return _of_a_version_that_will_do(connection)
 
 

@@ -17,8 +17,16 @@ from sred_email_core.postgres_connection import connect_alone
 
 _LOCK = 7_275_083_917_205_581_921
 """Key of the advisory lock; any number that nobody else in this database uses."""
-_LOCK_WAIT = "1s"
-"""Of a migration for a table: while it waits, everybody who comes after it waits too."""
+_LOCK_WAIT = (
+    "SELECT set_config('lock_timeout', (setting::int + 500)::text, true)"
+    " FROM pg_settings WHERE name = 'deadlock_timeout'"
+)
+"""Of a migration for a table: short, as everybody who comes after it waits, too; long enough for PostgreSQL to tell an
+autovacuum to yield, which it does for whoever has waited as long as ``deadlock_timeout``."""
+_BUSY = (
+    "a table is locked by a long transaction, or by a vacuum (pg_stat_activity shows which; an autovacuum yields,"
+    " unless it prevents wraparound): run this again when it has ended"
+)
 _PAUSE_S = 0.5
 _PATIENCE = timedelta(minutes=10)
 
@@ -32,12 +40,12 @@ async def migrate(
 ) -> list[str]:
     """Apply the migrations that are missing, each on its own; safe from several processes at once, and under load.
 
-    A migration that has to wait for a table gives up after a second, so that it never holds up traffic behind a long
-    transaction, and is tried again.
+    A migration that has to wait for a table soon gives up, so that it never holds up traffic behind a long transaction,
+    and is tried again.
 
     Args:
         dsn: Connection URI of the database.
-        patience: How long it is tried.
+        patience: How long each migration is tried.
         say: Told, in words, what is waited for.
 
     Returns:
@@ -49,29 +57,37 @@ async def migrate(
         ServerTooOldError: The server's version will not do.
     """
     connection = await connect_alone(dsn)
-    applied = []
     try:
-        for migration in migrations():
-            deadline_s = time.monotonic() + patience.total_seconds()
-            while True:
-                try:
-                    done = await _apply(connection, dsn, migration)
-                except asyncpg.LockNotAvailableError as e:
-                    if time.monotonic() > deadline_s:
-                        raise SchemaIsBusyError(
-                            f"{migration.name}: a table is locked by a long transaction (pg_stat_activity shows which):"
-                            " run this again when it has ended"
-                        ) from e
-                    say(f"{migration.name} waits for a table that a transaction holds")
-                    done = None
-                if done is not None:
-                    break
-                await asyncio.sleep(_PAUSE_S)
-            if done:
-                applied.append(migration.name)
+        return [m.name for m in migrations() if await _apply_within(patience, connection, dsn, m, say)]
     finally:
         await connection.close()
-    return applied
+
+
+async def _apply_within(
+    patience: timedelta,
+    connection: "asyncpg.Connection[Any]",
+    dsn: str,
+    migration: Migration,
+    say: Callable[[str], object],
+) -> bool:
+    """Apply a migration as soon as nobody is in the way; whether it was missing."""
+    deadline_s = time.monotonic() + patience.total_seconds()
+    told: str | None = None
+    while True:
+        cause: asyncpg.LockNotAvailableError | None = None
+        try:
+            missing = await _apply(connection, dsn, migration)
+            if missing is not None:
+                return missing
+            waits, why = "another process that migrates", "another process migrates: run this again when it has ended"
+        except asyncpg.LockNotAvailableError as e:
+            waits, why, cause = "a table that a transaction or a vacuum holds", _BUSY, e
+        if time.monotonic() > deadline_s:
+            raise SchemaIsBusyError(f"{migration.name}: {why}") from cause
+        if waits != told:
+            say(f"{migration.name} waits for {waits}")
+            told = waits
+        await asyncio.sleep(_PAUSE_S)
 
 
 async def _apply(connection: "asyncpg.Connection[Any]", dsn: str, migration: Migration) -> bool | None:
@@ -81,7 +97,7 @@ async def _apply(connection: "asyncpg.Connection[Any]", dsn: str, migration: Mig
         # end in turn. Of the transaction, so that it also holds through a pooler in transaction mode.
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
             return None
-        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+        await connection.execute(_LOCK_WAIT)
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS email_schema_migrations"
