@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from sred_email_core.email_send_log.minutes import MinuteLog
+from sred_email_core.email_send_log.minutes import COUNTED, MinuteLog
 from sred_email_core.errors import LogUnavailableError
 from sred_email_core.lifecycle import wait_for
 
@@ -20,6 +20,7 @@ class MinuteCounter:
 
     def __init__(self, minutes: MinuteLog) -> None:
         self._minutes = minutes
+        self._at_most = COUNTED
 
     async def run(self, stop: asyncio.Event) -> None:
         """Count until ``stop`` is set; where much happens, half of the time, so that emails come first."""
@@ -38,6 +39,9 @@ class MinuteCounter:
         """Count what there is, a bounded number of events; whether there is more.
 
         Raises:
-            LogUnavailableError: PostgreSQL does not answer.
+            LogUnavailableError: PostgreSQL does not answer, or not in time: half as many are counted the next time.
         """
-        return await self._minutes.count()
+        at_most, self._at_most = self._at_most, max(1, self._at_most // 2)
+        more = await self._minutes.count(at_most=at_most)
+        self._at_most = COUNTED
+        return more

@@ -15,6 +15,7 @@ leaving AS (
     SELECT e.id
     FROM email_send_log e
     WHERE e.id IN (SELECT id FROM page WHERE ended_at < now() - $1) AND e.ended_at < now() - $1
+      AND NOT EXISTS (SELECT FROM email_dead_letters d WHERE d.email_id = e.id AND d.resolved_at IS NULL) -- it stays: no lock
     FOR UPDATE SKIP LOCKED
 )
 SELECT id, NULL::timestamptz AS page_ends_at FROM leaving
