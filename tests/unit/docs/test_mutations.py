@@ -1,0 +1,16 @@
+"""What is broken on purpose is there to be broken."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+MUTATIONS = tomllib.loads((ROOT / "tools/mutations.toml").read_text(encoding="utf-8"))["mutation"]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation["change"][:60])
+def test_what_is_replaced_stands_once_in_its_file(mutation: dict[str, str]) -> None:
+    text = (ROOT / mutation["file"]).read_text(encoding="utf-8")
+    assert text.count(mutation["old"]) == 1
+    assert (ROOT / mutation["tests"].partition("::")[0].split()[0]).exists()
