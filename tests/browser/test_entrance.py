@@ -21,7 +21,7 @@ async def test_who_shows_the_token_gets_to_the_page_they_asked_for_and_out_again
         await expect(visit.page.get_by_role("alert")).to_contain_text("not the console's token")
         await visit.log_in()
         await visit.page.wait_for_url(f"{stack.console}/audit")
-        await expect(visit.page.get_by_text("Ada Œrsted")).to_be_visible()
+        await expect(visit.page.get_by_text("Ada Œrsted", exact=True)).to_be_visible()
         await visit.page.get_by_role("button", name="Log out").click()
         await visit.open("/")
         await expect(visit.page.get_by_role("heading", name="Log in")).to_be_visible()
