@@ -71,6 +71,7 @@ class Visit:
         """No serious finding of axe; no scrolling to the side on a phone, in light and dark."""
         for scheme in ("light", "dark"):
             await self.page.emulate_media(color_scheme=scheme)
+            await self.page.evaluate("Promise.all(document.getAnimations().map(one => one.finished)).then(() => null)")
             found = (await Axe().run(self.page)).response["violations"]
             grave = [f"{v['id']}: {[n['html'] for n in v['nodes']]}" for v in found if v["impact"] in _GRAVE]
             assert not grave, f"{self.page.url} in {scheme}: {grave}"
