@@ -66,7 +66,7 @@ class BareIngress(dispatch_service_pb2_grpc.EmailDispatchServiceServicer):
             rows.append(
                 (
                     *(email_id, request.idempotency_key, b"f" * 32, "WELCOME", "HIGH", "shop@example.com"),
-                    *("\n".join(request.to), inline.subject, serialized, None, None, None),
+                    *("\n".join(request.to), inline.subject, serialized, None, None, None, None, None),
                 )
             )
             message = EmailStreamMessage(email_id=str(email_id), kind=email_pb2.EMAIL_KIND_WELCOME, content=content)
