@@ -48,8 +48,15 @@ class Rendered:
 
     def secrets(self, workload: str) -> list[str]:
         """The names of the Secrets that a workload mounts."""
+        return [secret["name"] for secret in self._mounted(workload)]
+
+    def chosen_files(self, workload: str) -> set[str]:
+        """The names of the files that a workload mounts from Secrets of which it does not mount all."""
+        return {item["path"] for secret in self._mounted(workload) for item in secret.get("items", [])}
+
+    def _mounted(self, workload: str) -> list[dict[str, Any]]:
         return [
-            source["secret"]["name"]
+            source["secret"]
             for volume in self.pod(workload)["volumes"]
             for source in volume.get("projected", {}).get("sources", [])
         ]

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from support.known_settings import variables_of
 from support.manifests import FOLDER, Rendered, render
 
 OVERLAYS = sorted(str(f.parent.relative_to(FOLDER)) for f in FOLDER.glob("overlays/*/kustomization.yaml"))
+OVERLAYS.append("tests/mutual-tls-and-tracing")  # components that no overlay of ours has
 WORKLOADS = ("ingress", "consumer", "migrate", "console")
 SETTINGS: dict[str, type[ServiceSettings]] = {"ingress": IngressSettings, "consumer": ConsumerSettings}
 
@@ -54,6 +56,7 @@ def test_secrets_are_mounted_files_and_each_that_is_named_is_read(overlay: Rende
     files = {k: v for k, v in environment.items() if k.endswith("_FILE")}
     (mount,) = (m for m in container(overlay, workload)["volumeMounts"] if m["name"] == "secrets")
     assert {path.rsplit("/", 1)[0] for path in files.values()} == {mount["mountPath"]}
+    assert overlay.chosen_files(workload) <= {path.rsplit("/", 1)[1] for path in files.values()}
     assert not {"SRED_EMAIL_POSTGRES_DSN", "SRED_EMAIL_REDIS_URL", "RESEND_API_KEY"} & set(environment)
     if overlay.all("Secret"):  # the overlay makes them itself: nothing is missing in them, and nothing is too much
         keys = {key for name in overlay.secrets(workload) for key in overlay.one("Secret", name)["data"]}
@@ -244,3 +247,26 @@ def test_all_that_a_pod_may_be_asked_by_others_is_named_in_its_policy(overlay: R
         workload = policy["metadata"]["name"].removeprefix("sred-email-")
         offered = {port["name"] for port in container(overlay, workload).get("ports", [])}
         assert named == offered
+
+
+def test_traces_have_a_way_to_the_collector_that_is_named() -> None:
+    overlay = render("tests/mutual-tls-and-tracing")
+    for workload in ("ingress", "consumer"):
+        collector = urlsplit(overlay.environment(workload)["OTEL_EXPORTER_OTLP_ENDPOINT"])
+        assert collector.hostname is not None
+        namespace = {"kubernetes.io/metadata.name": collector.hostname.split(".")[1]}
+        way = {
+            "to": [{"namespaceSelector": {"matchLabels": namespace}}],
+            "ports": [{"protocol": "TCP", "port": collector.port}],
+        }
+        assert way in overlay.one("NetworkPolicy", f"sred-email-{workload}")["spec"]["egress"]
+    for other in overlay.all("NetworkPolicy"):
+        assert ("4318" in str(other)) == (other["metadata"]["name"].removeprefix("sred-email-") in SETTINGS)
+
+
+def test_the_console_shows_a_certificate_where_callers_must() -> None:
+    overlay = render("tests/mutual-tls-and-tracing")
+    for workload in ("ingress", "consumer"):
+        assert "SRED_EMAIL_TLS_CLIENT_CA_FILE" in overlay.environment(workload)
+    shown = {"SRED_EMAIL_TLS_CA_FILE", "SRED_EMAIL_TLS_CLIENT_CERT_FILE", "SRED_EMAIL_TLS_CLIENT_KEY_FILE"}
+    assert shown <= set(overlay.environment("console"))

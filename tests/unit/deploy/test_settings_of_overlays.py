@@ -11,10 +11,12 @@ from sred_email_consumer.settings import ConsumerSettings
 from sred_email_core.settings import load_settings
 from sred_email_ingress.settings import IngressSettings, MigrateSettings
 from sred_email_operator.console.settings import read_settings
+from sred_email_operator.options import credentials_from_environment
 from support.access_files import Certificates
 from support.manifests import FOLDER, render
 
 OVERLAYS = sorted(str(f.parent.relative_to(FOLDER)) for f in FOLDER.glob("overlays/*/kustomization.yaml"))
+OVERLAYS.append("tests/mutual-tls-and-tracing")  # components that no overlay of ours has
 COMBINATIONS = [*OVERLAYS, "tests/tls"]
 MOUNTED_AT = "/run/secrets/sred-email/"
 REDIS_URLS = {
@@ -45,6 +47,9 @@ def mount(folder: Path, overlay: str) -> None:
         "tls.crt": certificate.read_bytes(),
         "tls.key": key.read_bytes(),
         "ca.crt": certificates.ca.read_bytes(),
+        "client-ca.crt": certificates.ca.read_bytes(),
+        "client.crt": certificate.read_bytes(),
+        "client.key": key.read_bytes(),
         "redis-ca.crt": certificates.ca.read_bytes(),
         "encryption-keys": b"2026-11 " + base64.b64encode(bytes(32)) + b"\n",
         "token": b"0123456789abcdef",
@@ -74,6 +79,15 @@ def test_a_service_starts_with_them(
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_console_starts_with_them(tmp_path: Path, overlay: str) -> None:
+def test_the_console_starts_with_them_and_may_call_the_services(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overlay: str
+) -> None:
     mount(tmp_path, overlay)
-    assert read_settings(environment_of(overlay, "console", tmp_path)).token == "0123456789abcdef"
+    environment = environment_of(overlay, "console", tmp_path)
+    assert read_settings(environment).token == "0123456789abcdef"
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    credentials = credentials_from_environment()
+    for service in ("INGRESS", "CONSUMER"):
+        credentials.check(environment[f"SRED_EMAIL_{service}_ADDRESS"])
+    assert (credentials.tls is not None) == ("tls" in overlay)
