@@ -25,7 +25,7 @@ def token() -> None:
 
 @app.command(
     epilog="\b\nExample:\n  sred-email token new --name shop --scopes send,read\n"
-    "  sred-email token new --name console --scopes read,operate --json"
+    "  sred-email token new --name console --scopes read,operate,send --json"
 )
 def new(
     *,
