@@ -169,6 +169,19 @@ async def test_a_missing_or_wrong_api_key_is_refused() -> None:
                 assert (answer[0], answer[1].get("name")) == (status, name)
 
 
+async def test_a_key_can_be_revoked(sandbox: SandboxServer) -> None:
+    async with aiohttp.ClientSession(sandbox.url, headers={"authorization": "Bearer re_old"}) as http:
+        for body, changed, answered in (
+            ({"api_key": "re_new"}, 200, 403),
+            ({"api_key": 5}, 400, 403),
+            ({}, 400, 403),
+            ({"api_key": None}, 200, 200),
+        ):
+            async with http.post("/_sandbox/api-key", json=body) as response:
+                assert response.status == changed
+            assert (await post(http, email()))[0] == answered
+
+
 async def test_a_caller_without_a_user_agent_is_stopped_before_the_api(sandbox: SandboxServer) -> None:
     async with (
         aiohttp.ClientSession(sandbox.url, skip_auto_headers=["user-agent"]) as http,

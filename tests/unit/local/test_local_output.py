@@ -19,6 +19,7 @@ from sred_email_local.up import where_to_look
 from sred_email_templates import Product
 
 COMPOSER = ContentComposer(SenderPolicy("Test <test@example.com>"), templates_of(Product(), None), KeyRingFile(None))
+KEY = Path("/ours/key")
 
 
 def results(status: str, count: int = 6) -> Sequence[Result]:
@@ -87,18 +88,19 @@ def test_only_final_statuses_are_ends(status: str, ended: bool) -> None:
 
 def test_the_addresses_shown_are_those_of_this_run(tmp_path: Path) -> None:
     settings = read_settings({"SRED_EMAIL_LOCAL_SANDBOX_PORT": "18025", "SRED_EMAIL_LOCAL_FOLDER": str(tmp_path)})
-    text = where_to_look(Stack(settings, (), "postgresql://there", "redis://there", "sred_x"))
-    for place in ("http://127.0.0.1:18025/\n", "http://127.0.0.1:8080/readyz\n", " 127.0.0.1:50052\n"):
+    text = where_to_look(Stack(settings, (), "postgresql://there", "redis://there", "sred_x", KEY))
+    for place in ("http://127.0.0.1:18025/\n", "http://127.0.0.1:8080/readyz\n", " 127.0.0.1:50052\n", f" {KEY}\n"):
         assert place in text
     assert "export SRED_EMAIL_TOKEN=sred_x\n" in text
 
 
 def test_with_a_key_of_resend_no_inbox_is_promised() -> None:
     text = where_to_look(
-        Stack(read_settings({"RESEND_API_KEY": "re_x"}), (), "postgresql://there", "redis://there", "sred_x")
+        Stack(read_settings({"RESEND_API_KEY": "re_x"}), (), "postgresql://there", "redis://there", "sred_x", KEY)
     )
     assert "through Resend" in text
     assert "8025" not in text
+    assert str(KEY) not in text
 
 
 def test_log_lines_carry_their_writers_name_and_nothing_of_before(tmp_path: Path) -> None:

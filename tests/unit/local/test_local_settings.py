@@ -12,11 +12,12 @@ from sred_email_local.ports import PortTakenError, PortUse, check_free, free_por
 from sred_email_local.service_environment import service_environment
 from sred_email_local.settings import LocalSettings, Ports, SettingsError, read_settings
 
-OURS = Path("/ours/tokens")
+OURS, OUR_KEY = Path("/ours/tokens"), Path("/ours/key")
 
 
 def environment_of(settings: LocalSettings) -> dict[str, str]:
-    return service_environment(settings, "postgresql://there", "redis://there", OURS if settings.uses_token else None)
+    tokens = OURS if settings.uses_token else None
+    return service_environment(settings, "postgresql://there", "redis://there", tokens, OUR_KEY)
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
@@ -75,6 +76,7 @@ def test_services_are_bound_to_this_machine_and_to_the_sandbox() -> None:
     assert environment["PATH"] == "/bin"
     assert environment["SRED_EMAIL_REDIS_URL"] == "redis://there"
     assert environment["SRED_EMAIL_RESEND_BASE_URL"] == "http://127.0.0.1:8025"
+    assert environment["RESEND_API_KEY_FILE"] == str(OUR_KEY)
     assert environment["SRED_EMAIL_DEFAULT_FROM"] == "SREDSimplify <hello@sredsimplify.example>"
     listening = [value for name, value in environment.items() if name.endswith("_LISTEN")]
     assert len(listening) == 4
@@ -90,7 +92,8 @@ def test_with_a_key_of_resend_emails_go_to_resend() -> None:
 
 def test_a_key_file_or_a_certificate_of_elsewhere_is_left_out() -> None:
     elsewhere = {"RESEND_API_KEY_FILE": "/key", "SRED_EMAIL_TLS_CERT_FILE": "/cert", "SRED_EMAIL_TOKEN": "x"}
-    assert not elsewhere.keys() & environment_of(read_settings(elsewhere)).keys()
+    assert not set(elsewhere.items()) & set(environment_of(read_settings(elsewhere)).items())
+    assert "RESEND_API_KEY_FILE" not in environment_of(read_settings({**elsewhere, "RESEND_API_KEY": "re_real"}))
 
 
 def test_callers_show_a_token_of_this_run_unless_off_was_said() -> None:

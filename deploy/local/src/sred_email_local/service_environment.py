@@ -5,15 +5,14 @@ from pathlib import Path
 from sred_email_local.ports import LOOPBACK
 from sred_email_local.settings import LocalSettings
 
-SANDBOX_API_KEY = "re_sandbox"  # any key will do there
 _SANDBOX_SENDER = "SREDSimplify <hello@sredsimplify.example>"
 _RESEND_SENDER = "SREDSimplify <onboarding@resend.dev>"  # the only one that an account without a domain may use
 # What would make the services other than this program expects, or send elsewhere.
-_DROPPED = ("SRED_EMAIL_TLS_", "SRED_EMAIL_TOKEN", "RESEND_API_KEY_FILE")
+_DROPPED = ("SRED_EMAIL_TLS_", "SRED_EMAIL_TOKEN", "RESEND_API_KEY")
 
 
 def service_environment(
-    settings: LocalSettings, postgres_dsn: str, redis_url: str, tokens_file: Path | None
+    settings: LocalSettings, postgres_dsn: str, redis_url: str, tokens_file: Path | None, api_key_file: Path
 ) -> dict[str, str]:
     """What ingress and consumer run with: the inherited environment, and over it what belongs to this machine.
 
@@ -22,6 +21,7 @@ def service_environment(
         postgres_dsn: Where PostgreSQL is.
         redis_url: Where Valkey is.
         tokens_file: Who may call; None: everybody.
+        api_key_file: What the sandbox is shown.
     """
     ports = settings.ports
     inherited = {name: value for name, value in settings.environment.items() if not name.startswith(_DROPPED)}
@@ -40,12 +40,14 @@ def service_environment(
         "SRED_EMAIL_INGRESS_HTTP_LISTEN": f"{LOOPBACK}:{ports.ingress_http}",
         "SRED_EMAIL_CONSUMER_GRPC_LISTEN": f"{LOOPBACK}:{ports.consumer_grpc}",
         "SRED_EMAIL_CONSUMER_HTTP_LISTEN": f"{LOOPBACK}:{ports.consumer_http}",
-        "RESEND_API_KEY": settings.resend_api_key or SANDBOX_API_KEY,
     }
     if tokens_file is not None:
         ours["SRED_EMAIL_TOKENS_FILE"] = str(tokens_file)
-    if settings.uses_sandbox:
+    if settings.resend_api_key is not None:
+        ours["RESEND_API_KEY"] = settings.resend_api_key
+    else:
         ours["SRED_EMAIL_RESEND_BASE_URL"] = f"http://{LOOPBACK}:{ports.sandbox}"
+        ours["RESEND_API_KEY_FILE"] = str(api_key_file)
     return {**defaults, **inherited, **ours}
 
 

@@ -22,6 +22,9 @@ from sred_email_local.settings import LocalSettings
 
 INGRESS, CONSUMER, CONSOLE = "ingress", "consumer", "console"
 _POSTGRES, _VALKEY = "postgres", "valkey"
+_API_KEY = "resend-api-key"
+_SANDBOX_API_KEY = "re_sandbox"
+"""Any other will do, too, until the sandbox is told which is right."""
 _MIGRATION_S = 60.0
 _READY_S = 30.0
 _STOP_S = 5.0
@@ -42,6 +45,7 @@ class Stack:
         postgres_dsn: Where PostgreSQL is.
         redis_url: Where Valkey is.
         token: What callers show; empty: nothing.
+        api_key_file: Holds the key that the sandbox is shown.
         console_token: What the console asks for; None: there is no console.
     """
 
@@ -50,6 +54,7 @@ class Stack:
     postgres_dsn: str
     redis_url: str
     token: str
+    api_key_file: Path
     console_token: str | None = None
 
     def check_alive(self) -> None:
@@ -93,7 +98,10 @@ async def running_stack(
             say("starting the sandbox provider")
             processes.append(await _start_sandbox(cleanup, settings, folder))
         token = local_token(folder) if settings.uses_token else None
-        environment = service_environment(settings, postgres.dsn, valkey.url, token.tokens_file if token else None)
+        api_key_file = folder / _API_KEY
+        api_key_file.write_text(_SANDBOX_API_KEY + "\n", encoding="ascii")
+        tokens_file = token.tokens_file if token else None
+        environment = service_environment(settings, postgres.dsn, valkey.url, tokens_file, api_key_file)
         say("bringing the database to the newest schema")
         await _migrate(folder, environment)
         say("starting ingress and consumer")
@@ -105,7 +113,7 @@ async def running_stack(
             of_console = console_environment(settings, shown, console_token)
             processes.append(await _start_console(cleanup, settings, folder, of_console))
         try:
-            yield Stack(settings, tuple(processes), postgres.dsn, valkey.url, shown, console_token)
+            yield Stack(settings, tuple(processes), postgres.dsn, valkey.url, shown, api_key_file, console_token)
         finally:
             say("stopping")
 

@@ -47,6 +47,7 @@ def where_to_look(stack: Stack) -> str:
         "consumer gRPC": f"{LOOPBACK}:{ports.consumer_grpc}",
         "PostgreSQL": stack.postgres_dsn,
         "Valkey": stack.redis_url,
+        **({"API key": str(stack.api_key_file)} if settings.uses_sandbox else {}),
     }
     lines = [f"  {name:<15}{place}" for name, place in places.items()]
     head = "Everything runs, and one email of each kind was sent."

@@ -61,6 +61,20 @@ async def set_rules(request: web.Request) -> web.Response:
     return web.json_response({"rules": len(rules)})
 
 
+@routes.post("/_sandbox/api-key")
+async def set_api_key(request: web.Request) -> web.Response:
+    """Let one key be right and all others be refused; null: any is right."""
+    try:
+        body = await request.json()
+    except ValueError:
+        body = None
+    key = body.get("api_key", "") if isinstance(body, dict) else ""
+    if not (key is None or (isinstance(key, str) and key)):
+        raise Refusal(400, "invalid_api_key", 'the body must be {"api_key": "re_…"}, or null for any key')
+    request.app[PROVIDER].replace_api_key(key)
+    return web.json_response({})
+
+
 @routes.get("/_sandbox/requests")
 async def list_requests(request: web.Request) -> web.Response:
     """The newest POSTs and what became of them, oldest first."""

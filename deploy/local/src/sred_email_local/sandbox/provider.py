@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sred_email_local.sandbox.email import peek_subject, read_email
@@ -65,8 +65,12 @@ class Provider:
         self._keys = IdempotencyKeys(time.monotonic)
         self._limit = RateLimit(self.options.requests_per_second, time.time)
 
+    def replace_api_key(self, api_key: str | None) -> None:
+        """Let another key be the only right one, as if the one before was revoked; None: any is right."""
+        self.options = replace(self.options, api_key=api_key)
+
     def reset(self) -> None:
-        """Forget emails, keys, requests and rules."""
+        """Forget emails, idempotency keys, requests and rules."""
         self.mailbox.clear()
         self.requests.clear()
         self.rules.replace([])
