@@ -29,11 +29,12 @@ _MAX_BYTES_AT_ONCE = 1024 * 1024
 
 
 class ApiKey:
-    """The bearer token; one that comes from a file is read again when the provider refuses it."""
+    """The bearer token; a file that it comes from is read again when it changes."""
 
     def __init__(self, value: str | None, file: Path | None) -> None:
         self._value = value or ""
         self._file = file
+        self._seen: object = self
         self.refresh()
 
     @property
@@ -42,18 +43,34 @@ class ApiKey:
         return self._value
 
     def refresh(self) -> None:
-        """Read the file again, if there is one; a file that can't be read leaves the token as it is."""
+        """Read the file if it has changed; one that can't be read or used leaves the token as it is.
+
+        Asked before each request, so that the first probe after the mend has the new key, whichever replica makes it.
+        """
         if self._file is None:
             return
         try:
-            self._value = self._file.read_text().strip()
+            now = self._file.stat()
+            seen: object = (now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size)
+        except OSError as e:
+            seen = type(e).__name__
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            value = self._file.read_text().strip()
         except (OSError, UnicodeError) as e:
             log.warning("api_key_file_unreadable", file=str(self._file), reason=type(e).__name__)
+            return
+        if _is_header(value) or not self.usable:
+            self._value = value
+        else:
+            log.warning("api_key_file_unreadable", file=str(self._file), reason="empty, or not one line")
 
     @property
     def usable(self) -> bool:
         """Whether it can stand in a header at all."""
-        return re.fullmatch(r"[\x21-\x7e]+", self._value) is not None
+        return _is_header(self._value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +114,7 @@ class ResendClient:
             return await self._post(request, sent, span)
 
     async def _post(self, request: Request, sent: Callable[[], None], span: Span) -> Accepted | Failure:
-        if not self._key.usable:
-            self._key.refresh()
+        self._key.refresh()
         if not self._key.usable:
             return Failure(FailureKind.MISCONFIGURED, "the API key is empty or not one line of printable ASCII")
         headers = {
@@ -127,8 +143,6 @@ class ResendClient:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
             tell_no_answer(span, e)
             return Failure(FailureKind.OUTCOME_UNKNOWN, f"no answer: {_words(e)}")
-        if isinstance(answer, Failure) and answer.kind is FailureKind.MISCONFIGURED:
-            self._key.refresh()
         return answer
 
 
@@ -198,6 +212,10 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             return b""
     return b"".join(chunks)
+
+
+def _is_header(value: str) -> bool:
+    return re.fullmatch(r"[\x21-\x7e]+", value) is not None
 
 
 def _words(error: BaseException) -> str:
