@@ -17,6 +17,7 @@ from integration.core.queue_builder import (
 
 from sred_email_core.queue.keys import ORPHANS, Lane
 from sred_email_core.queue.scripts import Entry
+from sred_email_core.queue.stats import QueueInspector
 
 DEAD = "dead"
 
@@ -238,3 +239,21 @@ async def test_hazard_6_what_is_pending_for_a_consumer_is_told_on_every_lane(que
     assert await queue.scripts.own_pending("nobody") == set()
     await queue.redis.flushall()
     assert await queue.scripts.own_pending(ME) == set()
+
+
+# What is told of consumers
+
+
+async def test_consumers_are_told_with_the_sign_of_life_that_recovery_goes_by_also_idle_and_dead_ones(
+    queue: Queue,
+) -> None:
+    await left_behind(queue, Lane.NORMAL)
+    await queue.taken(Lane.HIGH)
+    await queue.fall_silent(ME, timedelta(seconds=3))
+    await reclaim(queue, lane=Lane.LOW)  # whoever does it is alive, although it has taken nothing yet
+    told = (await QueueInspector(queue.redis, queue.keys).read()).consumers
+    assert [(each.name, each.in_flight, round(each.idle.total_seconds())) for each in told] == [
+        (DEAD, 1, 120),
+        (ME, 1, 3),
+        (OTHER, 0, 0),
+    ]

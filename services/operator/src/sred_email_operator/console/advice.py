@@ -1,6 +1,7 @@
 """What a state of delivery means and what to do about it: the entries of docs/runbook.md, in short."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sred.email.v1.operations_service_pb2 import DispatchState, GetQueueStatsResponse
 
@@ -37,8 +38,8 @@ _STATES = {
     DispatchState.DISPATCH_STATE_MISCONFIGURED: Advice(
         "The provider refuses us, whatever the email: a revoked or wrong key, a suspended account. The backlog waits, "
         "and no attempt is spent.",
-        "Read the reason. Put a valid key into the file of RESEND_API_KEY_FILE: delivery goes on by itself. Resume "
-        "probes at once.",
+        "Read the reason. Put a valid key into the file of RESEND_API_KEY_FILE: delivery goes on by itself with the next "
+        "probe. Resume probes at once. With RESEND_API_KEY, restart the consumers.",
         "MISCONFIGURED",
         resume=True,
     ),
@@ -49,8 +50,10 @@ _STATES = {
         resume=True,
     ),
 }
+_SILENT = timedelta(minutes=1)
+"""Consumers give a sign of life each second."""
 _NOBODY = Advice(
-    "Emails wait, and no consumer is known that could send them.",
+    "Emails wait, and no consumer that could send them was heard of within the last minute.",
     "Start consumers. What their /readyz says is what they miss.",
     "Lag",
 )
@@ -66,6 +69,7 @@ def advice_for(stats: GetQueueStatsResponse) -> Advice | None:
     known = _STATES.get(stats.dispatch_state)
     if known is not None:
         return known
-    if not stats.consumers and any(lane.waiting for lane in stats.lanes):
+    heard = any(each.idle.ToTimedelta() < _SILENT for each in stats.consumers)
+    if not heard and any(lane.waiting for lane in stats.lanes):
         return _NOBODY
     return _HELD if stats.dispatch_reason else None

@@ -60,7 +60,7 @@ class LaneStats:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerStats:
-    """One member of the group: what it holds, and for how long it has done nothing."""
+    """One consumer: what it holds, and how long ago it gave a sign of life, the one that recovery goes by."""
 
     name: str
     in_flight: int
@@ -140,25 +140,27 @@ class QueueInspector:
         pipe.hgetall(self._keys.dispatch)
         pipe.hgetall(self._keys.pauses)
         pipe.hgetall(self._keys.domains)
+        pipe.zrangebyscore(self._keys.consumers, "-inf", "+inf", withscores=True)
         for stream in self._keys.streams:
             pipe.xlen(stream)
             pipe.xpending(stream, GROUP)
             pipe.xinfo_groups(stream)
             pipe.xinfo_consumers(stream, GROUP)
             pipe.xpending_range(stream, GROUP, "-", "+", 1, ORPHANS)
-        scheduled, due, dispatch, pauses, domains, *streams = await pipe.execute(raise_on_error=False)
-        for answer in (scheduled, due, dispatch, pauses, domains):
+        scheduled, due, dispatch, pauses, domains, signs, *streams = await pipe.execute(raise_on_error=False)
+        for answer in (scheduled, due, dispatch, pauses, domains, signs):
             if isinstance(answer, Exception):
                 raise answer
         lanes: list[LaneStats] = []
-        consumers: dict[str, ConsumerStats] = {}
+        heard = {_text(name): timedelta(milliseconds=max(0, now_ms - score)) for name, score in signs}
+        consumers = {name: ConsumerStats(name, 0, idle) for name, idle in heard.items()}
         for index, lane in enumerate(Lane):
             length, pending, groups, members, orphans = streams[index * 5 : index * 5 + 5]
             oldest_orphan = next((_text(o["message_id"]) for o in _unless_missing(orphans, [])), None)
             lanes.append(await self._lane(lane, length, pending, groups, oldest_orphan, now_ms))
             for member in _unless_missing(members, []):
                 if _text(member["name"]) != ORPHANS:
-                    _merge(consumers, member)
+                    _merge(consumers, member, heard)
         return QueueStats(
             lanes=lanes,
             retry_scheduled=scheduled - due,
@@ -202,11 +204,13 @@ def _unless_missing(answer: Any, default: Any) -> Any:  # noqa: ANN401 - Redis' 
     return answer
 
 
-def _merge(consumers: dict[str, ConsumerStats], member: dict[str, Any]) -> None:
+def _merge(consumers: dict[str, ConsumerStats], member: dict[str, Any], heard: dict[str, timedelta]) -> None:
+    """Add what a consumer holds of one stream; of one that gave no sign of life, what it did last is what there is."""
     name = _text(member["name"])
     idle = timedelta(milliseconds=int(member["idle"]))
     before = consumers.get(name, ConsumerStats(name, 0, idle))
-    consumers[name] = ConsumerStats(name, before.in_flight + int(member["pending"]), min(before.idle, idle))
+    idle = heard.get(name, min(before.idle, idle))
+    consumers[name] = ConsumerStats(name, before.in_flight + int(member["pending"]), idle)
 
 
 def _dispatch_status(
