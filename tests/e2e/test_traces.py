@@ -104,7 +104,8 @@ async def test_one_trace_leads_from_the_call_over_each_attempt_to_the_provider_a
     assert (told.span.parent_span_id, told.attributes["sred.email.delivery"]) == (accepted.span.span_id, "DELIVERED")
 
     traces = trace_ids([ingress, consumer], email_id)
-    told_of_call = {event: traces[event] for event in ("emails_accepted", "attempt_failed", "emails_sent")}
+    story = ("emails_accepted", "attempt_failed", "emails_sent", "delivery_told")
+    told_of_call = {event: traces[event] for event in story}
     assert all(found == {trace_id} for found in told_of_call.values()), told_of_call
     lost_id, traceparent = a_trace()
     await pause(world)

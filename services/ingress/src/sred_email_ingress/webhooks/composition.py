@@ -45,8 +45,8 @@ def build_webhooks(
         registry: Where to count.
         tracing: Makes spans of what is told; None: nobody does.
     """
-    webhook_log, metrics = WebhookLog(pool), WebhookMetrics(registry)
-    receiver = WebhookReceiver(SignatureCheck(secrets), webhook_log, metrics)
+    webhook_log, metrics, tracing = WebhookLog(pool), WebhookMetrics(registry), tracing or Tracing()
+    receiver = WebhookReceiver(SignatureCheck(secrets), webhook_log, metrics, tracing)
     copy = SuppressionCopy(SuppressionLog(pool), runner, keys)
     scripts, arrived = QueueScripts(runner, keys), receiver.arrived
-    return Webhooks(receiver, WebhookWorker(webhook_log, scripts, copy, metrics, arrived, tracing or Tracing()))
+    return Webhooks(receiver, WebhookWorker(webhook_log, scripts, copy, metrics, arrived, tracing))
