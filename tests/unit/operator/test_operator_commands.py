@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner, Result
 
 from sred.email.v1 import operations_service_pb2 as pb
-from sred.email.v1.email_pb2 import DeadLetter
+from sred.email.v1.email_pb2 import DeadLetter, DeadLetterReason
 from sred.email.v1.operations_service_pb2_grpc import (
     EmailOperationsServiceServicer,
     add_EmailOperationsServiceServicer_to_server,
@@ -22,6 +22,17 @@ from sred_email_operator.__main__ import app
 NOON = Timestamp(seconds=1_750_000_000)
 
 
+REFUSED = pb.DeadLetterGroup(
+    reason=DeadLetterReason.DEAD_LETTER_REASON_REJECTED, error_group="422 No such\x1b[2J planet."
+)
+GROUPS = [
+    pb.DeadLetterGroupStats(group=REFUSED, letters=1000, more=True, oldest_failed_at=NOON, latest_failed_at=NOON),
+    pb.DeadLetterGroupStats(
+        group=pb.DeadLetterGroup(reason=DeadLetterReason.DEAD_LETTER_REASON_POISON), letters=1, oldest_failed_at=NOON
+    ),
+]
+
+
 class ConsumerDouble(EmailOperationsServiceServicer):
     """Has as many dead letters as it is told; remembers what it was asked."""
 
@@ -29,10 +40,15 @@ class ConsumerDouble(EmailOperationsServiceServicer):
         self.address = ""
         self.letters = 1200
         self.asked: list[Any] = []
+        self.listed = pb.ListDeadLettersRequest()
         self.interrupts_after = self.fails_after = 0
 
     def ListDeadLetters(self, request: Any, context: Any) -> pb.ListDeadLettersResponse:  # noqa: ARG002, N802
+        self.listed = request
         return pb.ListDeadLettersResponse(dead_letters=[DeadLetter(failed_at=NOON)] if self.letters else [])
+
+    def ListDeadLetterGroups(self, request: Any, context: Any) -> pb.ListDeadLetterGroupsResponse:  # noqa: ARG002, N802
+        return pb.ListDeadLetterGroupsResponse(groups=GROUPS)
 
     def ReplayDeadLetters(self, request: Any, context: Any) -> pb.ReplayDeadLettersResponse:  # noqa: ARG002, N802
         self.asked.append(request)
@@ -66,7 +82,11 @@ class ConsumerDouble(EmailOperationsServiceServicer):
 
     def GetQueueStats(self, request: Any, context: Any) -> pb.GetQueueStatsResponse:  # noqa: ARG002, N802
         return pb.GetQueueStatsResponse(
-            lanes=[pb.LaneStats(priority=1, waiting=7)],  # type: ignore[arg-type]
+            lanes=[
+                pb.LaneStats(priority=1, waiting=7),  # type: ignore[arg-type]
+                pb.LaneStats(priority=3, paused=True, pause_reason="twice", paused_since=NOON),  # type: ignore[arg-type]
+            ],
+            dispatch_since=NOON,
             dispatch_state=pb.DISPATCH_STATE_MISCONFIGURED,
             dispatch_reason="the key is revoked\x1b[2J",
             dead_letters=3,
@@ -102,6 +122,41 @@ def test_all_letters_are_replayed_in_chunks(consumer: ConsumerDouble) -> None:
     assert {request.failed_until.ToJsonString() for request in consumer.asked} == {NOON.ToJsonString()}
 
 
+def test_groups_of_letters_have_names_by_which_they_are_listed_and_sent_again(consumer: ConsumerDouble) -> None:
+    shown = run(consumer, "dlq", "groups").stdout.splitlines()
+    assert shown[0].split() == ["group", "letters", "first", "(UTC)", "last", "(UTC)", "reason:", "error"]
+    name, letters, *_ = shown[1].split()
+    assert letters == ">1000"
+    assert shown[1].endswith("REJECTED: 422 No such\\x1b[2J planet.")
+    assert shown[2].endswith("POISON: no error")
+    line = json.loads(run(consumer, "dlq", "groups", "--json").stdout.splitlines()[0])
+    assert (line["name"], line["group"]["reason"], line["letters"]) == (name, "REJECTED", 1000)
+    assert run(consumer, "dlq", "list", "--group", name).exit_code == 0
+    assert (consumer.listed.reason, consumer.listed.error_group) == (REFUSED.reason, REFUSED.error_group)
+    result = run(consumer, "dlq", "replay", "--group", name, "--json")
+    assert json.loads(result.stdout)["replayed"] == 1200
+    assert {(request.group.error_group, request.failed_until.seconds) for request in consumer.asked} == {
+        (REFUSED.error_group, NOON.seconds)
+    }
+
+
+def test_throwing_a_group_away_is_asked_with_its_number_and_its_error(consumer: ConsumerDouble) -> None:
+    refused = run(consumer, "dlq", "discard", "--group", name_of_refused(consumer), answer="n\n")
+    assert "Throw away more than 1000 dead letters (REJECTED: 422 No such\\x1b[2J planet.)" in refused.stderr
+    assert consumer.asked == []
+
+
+def test_a_group_that_is_not_there_is_a_failure_and_nothing_is_done(consumer: ConsumerDouble) -> None:
+    for words in (("replay",), ("discard", "--yes"), ("list",)):
+        result = run(consumer, "dlq", *words, "--group", "ffffffff")
+        assert (result.exit_code, consumer.asked, result.stdout) == (1, [], "")
+        assert "`sred-email dlq groups` shows" in result.stderr
+
+
+def name_of_refused(consumer: ConsumerDouble) -> str:
+    return str(json.loads(run(consumer, "dlq", "groups", "--json").stdout.splitlines()[0])["name"])
+
+
 def test_many_ids_are_cut_into_calls(consumer: ConsumerDouble) -> None:
     result = run(consumer, "dlq", "discard", *[f"id-{n}" for n in range(700)], "--yes", "--json")
     assert json.loads(result.stdout) == {"discarded": 700, "remaining": 0}
@@ -121,6 +176,7 @@ def test_ids_that_cannot_be_replayed_are_a_failure(consumer: ConsumerDouble) -> 
         ("dlq", "discard", "--all"),
         ("dlq", "discard", "--reason", "REJECTED"),
         ("dlq", "discard", "one"),
+        ("dlq", "discard", "--group", "75d4948d"),
         ("dlq", "resolve", "one", "--delivered"),
         ("erase", "ada@example.com"),
     ],
@@ -141,6 +197,8 @@ def test_what_cannot_be_taken_back_is_asked_first(consumer: ConsumerDouble, word
         ("dlq", "replay"),
         ("dlq", "discard", "--all", "--reason", "POISON"),
         ("dlq", "replay", "one", "--all"),
+        ("dlq", "replay", "--group", "75d4948d", "--reason", "REJECTED"),
+        ("dlq", "list", "--group", "75d4948d", "--reason", "REJECTED"),
         ("dlq", "replay", "--reason", "BORED"),
         ("dlq", "resolve", "one"),
         ("pause", "--lane", "FAST"),
@@ -174,6 +232,8 @@ def test_one_lane_is_paused_with_a_reason(consumer: ConsumerDouble) -> None:
 def test_the_state_is_told_with_its_reason_and_cannot_steer_the_terminal(consumer: ConsumerDouble) -> None:
     result = run(consumer, "stats")
     assert "MISCONFIGURED: the key is revoked\\x1b[2J" in result.stdout
+    assert "since         2025-06-15 15:06:40 UTC\n" in result.stdout
+    assert "  paused since 2025-06-15 15:06:40 UTC: twice\n" in result.stdout
     assert json.loads(run(consumer, "stats", "--json").stdout)["dispatch_state"] == "MISCONFIGURED"
 
 

@@ -6,11 +6,16 @@ from typing import Annotated
 import typer
 
 from sred.email.v1.email_pb2 import DeadLetter, DeadLetterReason, EmailKind
-from sred.email.v1.operations_service_pb2 import GetDeadLetterRequest, ListDeadLettersRequest
+from sred.email.v1.operations_service_pb2 import (
+    GetDeadLetterRequest,
+    ListDeadLetterGroupsRequest,
+    ListDeadLettersRequest,
+)
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_operator import output
 from sred_email_operator.choices import enum_value
 from sred_email_operator.commands.dlq_changes import discard, replay, resolve
+from sred_email_operator.commands.letter_choice import find_group, group_name, group_words, reason_named
 from sred_email_operator.connection import operations_service
 from sred_email_operator.options import (
     DEFAULT_CONSUMER_ADDRESS,
@@ -30,6 +35,9 @@ dlq = typer.Typer(
 _PAGE = 500
 _WIDTHS = (27, 36, 18, 20, 24, 0)
 _HEAD = ("failed_at", "dead_letter_id", "reason", "kind", "to", "error")
+_GROUP_WIDTHS = (8, 7, 16, 16, 0)
+_GROUP_HEAD = ("group", "letters", "first (UTC)", "last (UTC)", "reason: error")
+_MINUTE = "%Y-%m-%d %H:%M"
 _ID = "019a9c2e-7d40-7000-8000-2f3b1c5d7e90"
 
 
@@ -38,13 +46,17 @@ def _example(command: str) -> str:
 
 
 @dlq.command("list", epilog=_example("sred-email dlq list --reason REJECTED --limit 20"))
-def list_letters(
+def list_letters(  # noqa: PLR0913 - an argument for each option
     *,
     reason: Annotated[
         str | None,
         typer.Option(
             metavar="REASON", help=f"One of {output.enum_choices(DeadLetterReason.DESCRIPTOR)}. Default: any."
         ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="Of this group, as `sred-email dlq groups` names it. Default: any."),
     ] = None,
     kind: Annotated[
         str | None,
@@ -57,12 +69,17 @@ def list_letters(
 ) -> None:
     """List dead letters, the latest first. With --json each is one object on a line of its own."""
     request = ListDeadLettersRequest()
+    if reason is not None and group is not None:
+        raise typer.BadParameter("has one reason: leave --reason out", param_hint="--group")
     if reason is not None:
-        request.reason = DeadLetterReason.ValueType(enum_value(DeadLetterReason.DESCRIPTOR, reason, "--reason"))
+        request.reason = reason_named(reason)
     if kind is not None:
         request.kind = EmailKind.ValueType(enum_value(EmailKind.DESCRIPTOR, kind, "--kind"))
     listed = 0
     with operations_service(address) as service:
+        if group is not None:
+            found = find_group(service, group, timeout_s).group
+            request.reason, request.error_group = found.reason, found.error_group
         for letter in _pages(service, request, limit, timeout_s):
             if as_json:
                 output.show_line(letter)
@@ -75,6 +92,41 @@ def list_letters(
         output.print_note("no dead letter is like that")
     elif not as_json and request.page_token:
         output.print_note(f"there are more: these are the latest {limit}, --limit shows others")
+
+
+@dlq.command(epilog=_example("sred-email dlq groups\n  sred-email dlq replay --group 5a1f09c2"))
+def groups(
+    *,
+    address: ConsumerAddress = DEFAULT_CONSUMER_ADDRESS,
+    timeout_s: TimeoutSeconds = DEFAULT_TIMEOUT_S,
+    as_json: AsJson = False,
+) -> None:
+    """Count dead letters by reason and error, the largest group first.
+
+    A group has a name, which --group of the other commands takes. At most 100 are shown. With --json each is one object
+    on a line of its own.
+    """
+    with operations_service(address) as service:
+        answer = service.ListDeadLetterGroups(ListDeadLetterGroupsRequest(), timeout=timeout_s)
+    if as_json:
+        for each in answer.groups:
+            output.show_line(each, name=group_name(each.group))
+        return
+    if not answer.groups:
+        output.print_note("there is no dead letter")
+        return
+    output.show_row(*zip(_GROUP_HEAD, _GROUP_WIDTHS, strict=True))
+    for each in answer.groups:
+        cells = (
+            group_name(each.group),
+            f"{'>' if each.more else ''}{each.letters}",
+            f"{each.oldest_failed_at.ToDatetime():{_MINUTE}}",
+            f"{each.latest_failed_at.ToDatetime():{_MINUTE}}",
+            group_words(each.group),
+        )
+        output.show_row(*zip(cells, _GROUP_WIDTHS, strict=True))
+    if answer.more:
+        output.print_note("there are more groups than these: handle some of them, and ask again")
 
 
 @dlq.command(epilog=_example(f"sred-email dlq show {_ID} --json"))
@@ -92,7 +144,7 @@ def show(
     output.show(response.dead_letter, as_json=as_json)
 
 
-dlq.command(epilog=_example(f"sred-email dlq replay {_ID}\n  sred-email dlq replay --all --yes"))(replay)
+dlq.command(epilog=_example(f"sred-email dlq replay {_ID}\n  sred-email dlq replay --group 5a1f09c2"))(replay)
 dlq.command(epilog=_example(f"sred-email dlq resolve {_ID} --delivered --note 'seen in the provider\\'s log'"))(resolve)
 dlq.command(epilog=_example(f"sred-email dlq discard {_ID} --yes\n  sred-email dlq discard --reason MALFORMED"))(
     discard

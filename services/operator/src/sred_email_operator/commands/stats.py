@@ -1,16 +1,18 @@
 """``sred-email stats``."""
 
 import time
+from datetime import UTC
 from typing import Annotated
 
 import grpc
 import typer
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.live import Live
 from rich.text import Text
 
 from sred.email.v1.email_pb2 import Priority
-from sred.email.v1.operations_service_pb2 import DispatchState, GetQueueStatsRequest, GetQueueStatsResponse
+from sred.email.v1.operations_service_pb2 import DispatchState, GetQueueStatsRequest, GetQueueStatsResponse, LaneStats
 from sred_email_operator import output
 from sred_email_operator.connection import operations_service
 from sred_email_operator.options import (
@@ -25,7 +27,6 @@ _Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C.
 _Interval = Annotated[
     float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="With --watch: between two looks.")
 ]
-_RUNNING = DispatchState.DISPATCH_STATE_RUNNING
 _MINUTE_S = 60
 _HOUR_S = 3600
 
@@ -87,7 +88,8 @@ def _lines(seen: GetQueueStatsResponse) -> list[str]:
     why = f": {output.printable(seen.dispatch_reason)}" if seen.dispatch_reason else ""
     limit = f"{seen.requests_per_second:g} requests/s" if seen.requests_per_second else "no limit"
     lines = [
-        f"delivery      {state}{why if seen.dispatch_state != _RUNNING else ''}",
+        f"delivery      {state}{why}",
+        *([f"since         {_since(seen.dispatch_since)}"] if seen.HasField("dispatch_since") else []),
         f"limit         {limit}",
         f"retry         {seen.retry_scheduled} scheduled, {seen.retry_due} of them due",
         f"dead letters  {seen.dead_letters}",
@@ -97,13 +99,22 @@ def _lines(seen: GetQueueStatsResponse) -> list[str]:
     for lane in seen.lanes:
         oldest = _age(lane.oldest_waiting) if lane.HasField("oldest_waiting") else "-"
         name = output.shown(lane.priority, Priority.DESCRIPTOR)
-        paused = "  paused" if lane.paused else ""
+        paused = f"  {_pause(lane)}" if lane.paused else ""
         lines.append(f"{name:<8}{lane.waiting:>10}{lane.in_flight:>12}{oldest:>10}{paused}")
     width = max([len("consumer"), *(len(output.printable(c.name)) for c in seen.consumers)])
     lines += ["", f"{'consumer':<{width}}{'in flight':>12}{'heard of':>12}"]
     for c in seen.consumers:
         lines.append(f"{output.printable(c.name):<{width}}{c.in_flight:>12}{_age(c.idle) + ' ago':>12}")
     return lines
+
+
+def _pause(lane: LaneStats) -> str:
+    since = f" since {_since(lane.paused_since)}" if lane.HasField("paused_since") else ""
+    return f"paused{since}{': ' if lane.pause_reason else ''}{output.printable(lane.pause_reason)}"
+
+
+def _since(at: Timestamp) -> str:
+    return f"{at.ToDatetime(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _age(duration: Duration) -> str:

@@ -38,8 +38,8 @@ _STATES = {
     DispatchState.DISPATCH_STATE_MISCONFIGURED: Advice(
         "The provider refuses us, whatever the email: a revoked or wrong key, a suspended account. The backlog waits, "
         "and no attempt is spent.",
-        "Read the reason. Put a valid key into the file of RESEND_API_KEY_FILE: delivery goes on by itself with the next "
-        "probe. Resume probes at once. With RESEND_API_KEY, restart the consumers.",
+        "Read the reason. Put a valid key into the file of RESEND_API_KEY_FILE: delivery goes on by itself with the "
+        "next probe. Resume probes at once. With RESEND_API_KEY, restart the consumers.",
         "MISCONFIGURED",
         resume=True,
     ),
