@@ -161,27 +161,33 @@ async def test_an_autovacuum_is_told_to_yield(empty: str, monkeypatch: pytest.Mo
             await pool.execute("SELECT pg_reload_conf()")
 
 
-async def test_an_index_takes_as_long_as_it_takes_whatever_the_timeouts_of_the_role(
+async def test_an_index_takes_as_long_as_it_takes_whatever_the_timeouts_of_the_role_and_who_comes_second_waits(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _migrate_up_to(11, empty, monkeypatch)
     name = empty.rsplit("/", 1)[1]
+    timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
     async with open_pool(empty, max_size=2) as pool:
-        for timeout in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-            await pool.execute(f"ALTER DATABASE {name} SET {timeout} = '300ms'")
-        async with pool.acquire() as writer:
-            transaction = writer.transaction()
-            await transaction.start()
-            await writer.execute("LOCK TABLE email_dead_letters IN ROW EXCLUSIVE MODE")
-            migrating = asyncio.create_task(migrate(empty))
-            while not migrating.done() and not await pool.fetchval(
-                "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%INDEX CONCURRENTLY%'"
-                " AND pid <> pg_backend_pid() AND clock_timestamp() - query_start > interval '600 ms'",
-                name,
-            ):
-                await asyncio.sleep(0.05)
-            await transaction.rollback()
-            assert await migrating == NAMES[11:]
+        for row in await pool.fetch("SELECT name FROM pg_settings WHERE name = ANY ($1)", timeouts):
+            await pool.execute(f"ALTER DATABASE {name} SET {row['name']} = '300ms'")
+        writer = await connect_alone(empty)
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute("LOCK TABLE email_dead_letters IN ROW EXCLUSIVE MODE")
+        migrating = asyncio.create_task(migrate(empty))
+        while not migrating.done() and not await pool.fetchval(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%INDEX CONCURRENTLY%'"
+            " AND pid <> pg_backend_pid() AND clock_timestamp() - query_start > interval '1 s'",
+            name,
+        ):
+            await asyncio.sleep(0.05)
+        second = asyncio.create_task(migrate(empty, patience=timedelta(seconds=0.1)))
+        assert await asyncio.wait({migrating, second}, timeout=1.5) == (set(), {migrating, second})
+        second.cancel()
+        await asyncio.wait({second})
+        await transaction.rollback()
+        await writer.close()
+        assert await migrating == NAMES[11:]
 
 
 async def test_who_migrates_beside_another_says_so_and_waits_no_longer_than_its_patience(empty: str) -> None:

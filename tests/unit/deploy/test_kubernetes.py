@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sred_email_consumer.settings import ConsumerSettings
+from sred_email_core.email_send_log.migrate import PATIENCE
 from sred_email_core.settings import ServiceSettings
 from sred_email_ingress.settings import IngressSettings
 from support.known_settings import variables_of
@@ -110,6 +111,13 @@ def test_the_drain_fits_into_the_grace_period(overlay: Rendered, workload: str) 
     drain = float(environment["SRED_EMAIL_DRAIN_TIMEOUT"])
     assert overlay.pod(workload)["terminationGracePeriodSeconds"] >= before + drain + 10
     assert drain == ServiceSettings.model_fields["drain_timeout"].default.total_seconds()
+
+
+def test_the_job_has_time_for_as_many_runs_as_it_makes(overlay: Rendered) -> None:
+    job = overlay.one("Job", "sred-email-migrate")["spec"]
+    pauses_s = sum(min(10 * 2**n, 300) for n in range(job["backoffLimit"]))  # as Kubernetes makes them
+    runs_s = (job["backoffLimit"] + 1) * PATIENCE.total_seconds()
+    assert job["activeDeadlineSeconds"] >= runs_s + pauses_s
 
 
 def test_operators_reach_a_consumer_that_is_not_ready(overlay: Rendered) -> None:

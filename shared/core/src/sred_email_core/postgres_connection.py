@@ -22,14 +22,18 @@ _OURS = {
     "idle_in_transaction_session_timeout": "60s",
 }
 """Poolers refuse or ignore these: they belong to a session. There the role has to bring them (docs/postgresql.md)."""
+MIGRATING = "sred-email-migrate"
+"""What sessions are called that change the schema."""
 _ALONE = {
-    "application_name": "sred-email-migrate",
+    "application_name": MIGRATING,
     # An index takes as long as it takes, whatever the role brings; while it is built, another session waits beside it,
     # which no network in between is to forget.
     "statement_timeout": "0",
     "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
     "tcp_keepalives_idle": "60",
 }
+_ALONE_FROM_17 = {**_ALONE, "transaction_timeout": "0"}
 _ANSWER_S = 5.0
 
 
@@ -102,11 +106,13 @@ async def connect_alone(dsn: str) -> "asyncpg.Connection[Any]":
         return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=settings)
 
     try:
+        connection = await connect(_ALONE_FROM_17)
+    except asyncpg.UndefinedObjectError:
         connection = await connect(_ALONE)
     except asyncpg.ProtocolViolationError as e:
         if "startup parameter" not in str(e):
             raise
-        connection = await connect({"application_name": _ALONE["application_name"]})
+        connection = await connect({"application_name": MIGRATING})
     return _of_a_version_that_will_do(connection)
 
 

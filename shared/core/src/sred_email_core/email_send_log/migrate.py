@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from sred_email_core.email_send_log.sql import Migration, migrations
-from sred_email_core.postgres_connection import connect_alone
+from sred_email_core.postgres_connection import MIGRATING, connect_alone
 
 _LOCK = 7_275_083_917_205_581_921
 """Key of the advisory lock; any number that nobody else in this database uses."""
@@ -23,12 +23,23 @@ _LOCK_WAIT = (
 )
 """Of a migration for a table: short, as everybody who comes after it waits, too; long enough for PostgreSQL to tell an
 autovacuum to yield, which it does for whoever has waited as long as ``deadlock_timeout``."""
+_NO_TIMEOUTS = (
+    "SELECT set_config(name, '0', true) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')"
+)
+"""Through a pooler, which refuses to be told so at the start; servers before 17 have no ``transaction_timeout``."""
+_ANOTHER_WORKS = (
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()"
+    " AND pid <> pg_backend_pid() AND state = 'active' AND query_start < clock_timestamp() - interval '1 second')"
+)
+"""A statement of another process that migrates takes its time, as the building of an index does."""
 _BUSY = (
     "a table is locked by a long transaction, or by a vacuum (pg_stat_activity shows which; an autovacuum yields,"
     " unless it prevents wraparound): run this again when it has ended"
 )
 _PAUSE_S = 0.5
-_PATIENCE = timedelta(minutes=10)
+PATIENCE = timedelta(minutes=10)
+"""With tables that are locked. The Job of deploy/kubernetes has time for as many runs as it makes."""
 
 
 class SchemaIsBusyError(Exception):
@@ -36,16 +47,16 @@ class SchemaIsBusyError(Exception):
 
 
 async def migrate(
-    dsn: str, *, patience: timedelta = _PATIENCE, say: Callable[[str], object] = lambda _: None
+    dsn: str, *, patience: timedelta = PATIENCE, say: Callable[[str], object] = lambda _: None
 ) -> list[str]:
     """Apply the migrations that are missing, each on its own; safe from several processes at once, and under load.
 
     A migration that has to wait for a table soon gives up, so that it never holds up traffic behind a long transaction,
-    and is tried again.
+    and is tried again. Another process that migrates is waited for while a statement of its own runs.
 
     Args:
         dsn: Connection URI of the database.
-        patience: How long each migration is tried.
+        patience: How long each migration is tried, not counting the work of another process.
         say: Told, in words, what is waited for.
 
     Returns:
@@ -80,6 +91,8 @@ async def _apply_within(
             if missing is not None:
                 return missing
             waits, why = "another process that migrates", "another process migrates: run this again when it has ended"
+            if await connection.fetchval(_ANOTHER_WORKS, MIGRATING):
+                deadline_s = time.monotonic() + patience.total_seconds()
         except asyncpg.LockNotAvailableError as e:
             waits, why, cause = "a table that a transaction or a vacuum holds", _BUSY, e
         if time.monotonic() > deadline_s:
@@ -98,7 +111,7 @@ async def _apply(connection: "asyncpg.Connection[Any]", dsn: str, migration: Mig
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
             return None
         await connection.execute(_LOCK_WAIT)
-        await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute(_NO_TIMEOUTS)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS email_schema_migrations"
             " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -106,7 +119,7 @@ async def _apply(connection: "asyncpg.Connection[Any]", dsn: str, migration: Mig
         if await connection.fetchval("SELECT 1 FROM email_schema_migrations WHERE version = $1", migration.version):
             return False
         if migration.concurrently:
-            # Also lets go of what was read above: an open portal has a snapshot, for whose end the index would wait.
+            # Lets go of what was read above: an open portal has a snapshot, for whose end the index would wait.
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             await _run_beside(dsn, migration)
         else:
