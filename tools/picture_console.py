@@ -27,7 +27,7 @@ from playwright.async_api import Browser, async_playwright
 from sred.email.v1 import email_pb2
 from sred.email.v1.dispatch_service_pb2 import BatchSendEmailsRequest, SendEmailRequest
 from sred.email.v1.dispatch_service_pb2_grpc import EmailDispatchServiceStub
-from sred.email.v1.operations_service_pb2 import PauseDeliveryRequest
+from sred.email.v1.operations_service_pb2 import PauseDeliveryRequest, ResumeDeliveryRequest
 from sred.email.v1.operations_service_pb2_grpc import EmailOperationsServiceStub
 from sred_email_local.ports import LOOPBACK, free_port
 from sred_email_local.settings import Ports, read_settings
@@ -63,6 +63,8 @@ async def main() -> int:
                 ("emails-phone", "/emails", PHONE, "light"),
             ):
                 await _take(browser, console + path, (size, scheme), PICTURES / f"{name}.png")
+            await _revoke_the_key(channels, stack)
+            await _take(browser, console + "/", (DESKTOP, "light"), PICTURES / "misconfigured-light.png")
             await browser.close()
     return 0
 
@@ -100,6 +102,22 @@ async def _let_something_happen(channels: Channels, stack: Stack) -> None:
     low = [_request(100_000 + number, priority=email_pb2.PRIORITY_LOW) for number in range(240)]
     await dispatch.BatchSendEmails(BatchSendEmailsRequest(requests=low), timeout=10)
     await _invent_an_hour(stack.postgres_dsn)
+
+
+async def _revoke_the_key(channels: Channels, stack: Stack) -> None:
+    """Let the provider refuse the key, and emails wait for that."""
+    dispatch, operations = EmailDispatchServiceStub(channels[0]), EmailOperationsServiceStub(channels[1])
+    await operations.ResumeDelivery(ResumeDeliveryRequest(), timeout=10)
+    sandbox = f"http://{LOOPBACK}:{stack.settings.ports.sandbox}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{sandbox}/_sandbox/api-key", json={"api_key": "re_new"}) as r,
+    ):
+        r.raise_for_status()
+    for wave in range(WAVES):
+        requests = [_request(200_000 + wave * 100 + number) for number in range(20)]
+        await dispatch.BatchSendEmails(BatchSendEmailsRequest(requests=requests), timeout=10)
+        await asyncio.sleep(1)
 
 
 async def _invent_an_hour(dsn: str) -> None:

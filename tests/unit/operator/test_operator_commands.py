@@ -124,7 +124,7 @@ def test_all_letters_are_replayed_in_chunks(consumer: ConsumerDouble) -> None:
 
 def test_groups_of_letters_have_names_by_which_they_are_listed_and_sent_again(consumer: ConsumerDouble) -> None:
     shown = run(consumer, "dlq", "groups").stdout.splitlines()
-    assert shown[0].split() == ["group", "letters", "first", "(UTC)", "last", "(UTC)", "reason:", "error"]
+    assert shown[0].split() == ["group", "letters", "oldest", "newest", "reason:", "error"]
     name, letters, *_ = shown[1].split()
     assert letters == ">1000"
     assert shown[1].endswith("REJECTED: 422 No such\\x1b[2J planet.")

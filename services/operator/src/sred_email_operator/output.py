@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import cast
 
 import typer
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 _NOTHING = "-"
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _STYLES = {
     "SUCCESS": "green",
@@ -155,6 +156,18 @@ def spinner(what: str) -> Iterator[Callable[[str], None]]:
 def shown_time(stamp: Timestamp) -> str:
     """Write a time for people, to the millisecond."""
     return f"{stamp.ToDatetime(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC"
+
+
+def age(span: timedelta) -> str:
+    """Write for people how long something is, in two units at most: ``3h20m``."""
+    seconds = max(0.0, span.total_seconds())
+    if seconds < _MINUTE_S:
+        return f"{seconds:.1f}s"
+    if seconds < _HOUR_S:
+        return f"{seconds // _MINUTE_S:.0f}m{seconds % _MINUTE_S:.0f}s"
+    if seconds < _DAY_S:
+        return f"{seconds // _HOUR_S:.0f}h{seconds % _HOUR_S // _MINUTE_S:.0f}m"
+    return f"{seconds // _DAY_S:.0f}d{seconds % _DAY_S // _HOUR_S:.0f}h"
 
 
 def enum_name(enum: EnumDescriptor, number: int) -> str:

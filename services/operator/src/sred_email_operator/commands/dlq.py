@@ -1,6 +1,7 @@
 """``sred-email dlq``: emails that were given up."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -35,9 +36,8 @@ dlq = typer.Typer(
 _PAGE = 500
 _WIDTHS = (27, 36, 18, 20, 24, 0)
 _HEAD = ("failed_at", "dead_letter_id", "reason", "kind", "to", "error")
-_GROUP_WIDTHS = (8, 7, 16, 16, 0)
-_GROUP_HEAD = ("group", "letters", "first (UTC)", "last (UTC)", "reason: error")
-_MINUTE = "%Y-%m-%d %H:%M"
+_GROUP_WIDTHS = (8, 7, 6, 6, 0)
+_GROUP_HEAD = ("group", "letters", "oldest", "newest", "reason: error")
 _ID = "019a9c2e-7d40-7000-8000-2f3b1c5d7e90"
 
 
@@ -115,13 +115,14 @@ def groups(
     if not answer.groups:
         output.print_note("there is no dead letter")
         return
+    now = datetime.now(UTC)
     output.show_row(*zip(_GROUP_HEAD, _GROUP_WIDTHS, strict=True))
     for each in answer.groups:
         cells = (
             group_name(each.group),
             f"{'>' if each.more else ''}{each.letters}",
-            f"{each.oldest_failed_at.ToDatetime():{_MINUTE}}",
-            f"{each.latest_failed_at.ToDatetime():{_MINUTE}}",
+            output.age(now - each.oldest_failed_at.ToDatetime(UTC)),
+            output.age(now - each.latest_failed_at.ToDatetime(UTC)),
             group_words(each.group),
         )
         output.show_row(*zip(cells, _GROUP_WIDTHS, strict=True))

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import grpc
 import typer
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.live import Live
 from rich.text import Text
@@ -27,8 +26,6 @@ _Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C.
 _Interval = Annotated[
     float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="With --watch: between two looks.")
 ]
-_MINUTE_S = 60
-_HOUR_S = 3600
 
 
 def stats(
@@ -97,14 +94,16 @@ def _lines(seen: GetQueueStatsResponse) -> list[str]:
         f"{'lane':<8}{'waiting':>10}{'in flight':>12}{'oldest':>10}",
     ]
     for lane in seen.lanes:
-        oldest = _age(lane.oldest_waiting) if lane.HasField("oldest_waiting") else "-"
+        oldest = output.age(lane.oldest_waiting.ToTimedelta()) if lane.HasField("oldest_waiting") else "-"
         name = output.shown(lane.priority, Priority.DESCRIPTOR)
         paused = f"  {_pause(lane)}" if lane.paused else ""
         lines.append(f"{name:<8}{lane.waiting:>10}{lane.in_flight:>12}{oldest:>10}{paused}")
     width = max([len("consumer"), *(len(output.printable(c.name)) for c in seen.consumers)])
     lines += ["", f"{'consumer':<{width}}{'in flight':>12}{'heard of':>12}"]
     for c in seen.consumers:
-        lines.append(f"{output.printable(c.name):<{width}}{c.in_flight:>12}{_age(c.idle) + ' ago':>12}")
+        lines.append(
+            f"{output.printable(c.name):<{width}}{c.in_flight:>12}{output.age(c.idle.ToTimedelta()) + ' ago':>12}"
+        )
     return lines
 
 
@@ -115,12 +114,3 @@ def _pause(lane: LaneStats) -> str:
 
 def _since(at: Timestamp) -> str:
     return f"{at.ToDatetime(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _age(duration: Duration) -> str:
-    seconds = duration.ToTimedelta().total_seconds()
-    if seconds < _MINUTE_S:
-        return f"{seconds:.1f}s"
-    if seconds < _HOUR_S:
-        return f"{seconds // _MINUTE_S:.0f}m{seconds % _MINUTE_S:.0f}s"
-    return f"{seconds // _HOUR_S:.0f}h{seconds % _HOUR_S // _MINUTE_S:.0f}m"
