@@ -14,3 +14,8 @@ def test_what_is_replaced_stands_once_in_its_file(mutation: dict[str, str]) -> N
     text = (ROOT / mutation["file"]).read_text(encoding="utf-8")
     assert text.count(mutation["old"]) == 1
     assert (ROOT / mutation["tests"].partition("::")[0].split()[0]).exists()
+
+
+def test_each_mutation_stands_on_the_page_about_reliability() -> None:
+    page = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    assert [each["change"] for each in MUTATIONS if f"| {each['hazard']} | {each['change']} | `" not in page] == []
