@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -88,14 +87,16 @@ async def who_called_stands_in_the_log_and_in_the_audit(secured: Secured) -> Non
         with pytest.raises(PermissionDeniedError, match="scope read"):
             await client.get(sent.email_id)
     with SyncEmailClient(secured.target, token=TOKENS["read"], tls=secured.tls) as reader:
-        assert (await asyncio.to_thread(reader.get, sent.email_id)).idempotency_key == "first"
+        email = await asyncio.to_thread(reader.get, sent.email_id)
+        assert (email.idempotency_key, email.caller) == ("first", "send")
     stranger = SyncEmailClient(secured.target, token="wrong", tls=secured.tls)
     with stranger, pytest.raises(UnauthenticatedError, match="does not hold"):
         await asyncio.to_thread(stranger.get, sent.email_id)
     await secured.world.wait_for(sent.email_id, "SUCCESS")
-    of_row = "SELECT caller FROM email_send_log WHERE id = $1"
-    assert await secured.world.pool.fetchval(of_row, uuid.UUID(sent.email_id)) == "send"
 
+    for words in (["status", sent.email_id], ["list"]):
+        _, shown, _ = await secured.command(*words, "--json", token=TOKENS["read"])
+        assert json.loads(shown)["caller"] == "send"
     assert (await secured.command("pause", "--lane", "LOW", token=TOKENS["read"]))[0] == 1
     assert (await secured.command("pause", "--lane", "LOW", token=TOKENS["operate"]))[0] == 0
     _, listed, _ = await secured.command("audit", "--json", token=TOKENS["read"])

@@ -151,6 +151,7 @@ def _email(record: EmailRecord) -> email_pb2.Email:
         sent_at=_timestamp(record.sent_at),
         updated_at=_timestamp(record.updated_at),
         next_attempt_at=_timestamp(record.next_attempt_at),
+        caller=record.caller or "",
     )
 
 

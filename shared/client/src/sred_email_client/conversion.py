@@ -138,6 +138,7 @@ def from_email(email: email_pb2.Email) -> Email:
         expire_at=_time_or_none(email, "expire_at"),
         sent_at=_time_or_none(email, "sent_at"),
         next_attempt_at=_time_or_none(email, "next_attempt_at"),
+        caller=email.caller,
     )
 
 

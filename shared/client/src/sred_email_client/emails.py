@@ -197,6 +197,7 @@ class Email:
         expire_at: Not sent afterwards; None: never expires.
         sent_at: When the provider took it.
         next_attempt_at: When it is tried again; only while RETRYING or SCHEDULED.
+        caller: Whose token it came with first; empty: it was accepted while no tokens were asked for.
     """
 
     email_id: str
@@ -217,6 +218,7 @@ class Email:
     expire_at: datetime | None
     sent_at: datetime | None
     next_attempt_at: datetime | None
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class EmailRecord:
     sent_at: datetime | None
     updated_at: datetime
     next_attempt_at: datetime | None
+    caller: str | None
 
 
 @dataclass(frozen=True, slots=True)

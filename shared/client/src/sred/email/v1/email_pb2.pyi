@@ -365,6 +365,7 @@ class Email(_message.Message):
     SENT_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     email_id: _builtins.str
     """UUIDv7 as text; the `id` of email_send_log."""
     idempotency_key: _builtins.str
@@ -387,6 +388,8 @@ class Email(_message.Message):
     """The provider's id of it. Empty: the provider is not known to have taken it."""
     delivery: Global___DeliveryState.ValueType
     """What the provider told since it took it. Unset: it has not taken it."""
+    caller: _builtins.str
+    """Whose token it came with first. Empty: it was accepted while no tokens were asked for."""
     @_builtins.property
     def to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The recipients in `to`. Empty once they were erased."""
@@ -436,10 +439,11 @@ class Email(_message.Message):
         sent_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
+        caller: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expire_at", b"expire_at", "next_attempt_at", b"next_attempt_at", "send_at", b"send_at", "sent_at", b"sent_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "created_at", b"created_at", "delivery", b"delivery", "email_id", b"email_id", "expire_at", b"expire_at", "from_address", b"from_address", "idempotency_key", b"idempotency_key", "kind", b"kind", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "priority", b"priority", "provider_message_id", b"provider_message_id", "send_at", b"send_at", "sent_at", b"sent_at", "status", b"status", "subject", b"subject", "to", b"to", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "caller", b"caller", "created_at", b"created_at", "delivery", b"delivery", "email_id", b"email_id", "expire_at", b"expire_at", "from_address", b"from_address", "idempotency_key", b"idempotency_key", "kind", b"kind", "last_error", b"last_error", "next_attempt_at", b"next_attempt_at", "priority", b"priority", "provider_message_id", b"provider_message_id", "send_at", b"send_at", "sent_at", b"sent_at", "status", b"status", "subject", b"subject", "to", b"to", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

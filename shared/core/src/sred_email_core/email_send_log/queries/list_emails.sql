@@ -12,7 +12,7 @@ WITH page AS MATERIALIZED (
     FROM (
         SELECT e.id, e.idempotency_key, e.kind, e.priority, e.from_address, e.recipients, e.subject, e.status, e.attempts,
                e.last_error, e.provider_message_id, e.delivery, e.created_at, e.send_at, e.expire_at, e.sent_at, e.updated_at,
-               e.next_attempt_at
+               e.next_attempt_at, e.caller
         FROM email_send_log e
         WHERE e.created_at >= $3::timestamptz AND e.created_at < $4::timestamptz
           AND e.created_at <= $5::timestamptz AND (e.created_at, e.id) < ($5, $6::uuid)

@@ -21,7 +21,7 @@ WITH found AS (
 )
 SELECT e.id, e.idempotency_key, e.kind, e.priority, e.from_address, e.recipients, e.subject, e.status, e.attempts,
        e.last_error, e.provider_message_id, e.delivery, e.created_at, e.send_at, e.expire_at, e.sent_at, e.updated_at,
-       e.next_attempt_at
+       e.next_attempt_at, e.caller
 FROM (SELECT id FROM found ORDER BY created_at DESC, id DESC LIMIT $7) f
 JOIN email_send_log e ON e.id = f.id
 ORDER BY e.created_at DESC, e.id DESC
