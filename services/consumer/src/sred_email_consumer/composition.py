@@ -14,6 +14,7 @@ from sred_email_consumer.delivery_control import DeliveryControl
 from sred_email_consumer.dispatch_watch import DispatchWatch
 from sred_email_consumer.erasure import RecipientErasure
 from sred_email_consumer.key_hold import KeyHold
+from sred_email_consumer.letter_count import LetterCount
 from sred_email_consumer.letter_handling import LetterHandling
 from sred_email_consumer.loops.eraser import Eraser
 from sred_email_consumer.loops.minute_counter import MinuteCounter
@@ -183,7 +184,9 @@ def compose(
         ),
         promoter=RetryPromoter(retries),
         reclaimer=Reclaimer(name, scripts, claim_idle=settings.claim_idle),
-        operations=EmailOperations(Overview(inspector, letters, pause_log, minute_log), letters, dead_letters),
+        operations=EmailOperations(
+            Overview(inspector, LetterCount(letters.count), pause_log, minute_log), letters, dead_letters
+        ),
         control=DeliveryControl(pause_log, pause_copy, dispatch_scripts),
         suppressions=SuppressionList(suppression_log, suppression_copy),
         timeline=EmailTimeline(EventLog(connections.pool)),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sred_email_core.email_send_log.dead_letters import DeadLetterLog
+from sred_email_consumer.letter_count import LetterCount
 from sred_email_core.email_send_log.minutes import Minute, MinuteLog
 from sred_email_core.email_send_log.pauses import Pause, PauseLog
 from sred_email_core.queue.keys import Lane
@@ -21,7 +21,7 @@ class Glance:
 
     Attributes:
         queue: What waits where.
-        dead_letters: Open ones.
+        dead_letters: Open ones; of many, some seconds ago.
         pauses: Paused lanes, as the log has them.
         minutes: What happened in the last hour, the earliest first.
     """
@@ -42,7 +42,7 @@ class Glance:
 class Overview:
     """Looks at the queue and at the log."""
 
-    def __init__(self, inspector: QueueInspector, letters: DeadLetterLog, pauses: PauseLog, minutes: MinuteLog) -> None:
+    def __init__(self, inspector: QueueInspector, letters: LetterCount, pauses: PauseLog, minutes: MinuteLog) -> None:
         self._inspector = inspector
         self._letters = letters
         self._pauses = pauses
@@ -57,6 +57,6 @@ class Overview:
         """
         return Glance(
             *await asyncio.gather(
-                self._inspector.read(), self._letters.count(), self._pauses.standing(), self._minutes.latest(MINUTES)
+                self._inspector.read(), self._letters.now(), self._pauses.standing(), self._minutes.latest(MINUTES)
             )
         )

@@ -96,7 +96,7 @@ class GetQueueStatsResponse(_message.Message):
     retry_due: _builtins.int
     """Those of them that are due."""
     dead_letters: _builtins.int
-    """Dead letters that nobody has handled."""
+    """Dead letters that nobody has handled. Where there are more than 10,000, as they were counted some seconds ago."""
     dispatch_state: Global___DispatchState.ValueType
     """Whether emails are being sent."""
     dispatch_reason: _builtins.str
