@@ -2,12 +2,14 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from integration.core.log_builder import LONG, LogWorld, accepted, malformed, new_email
 
 from sred_email_core.email_send_log.handled_letters import HandledLetterLog
+from sred_email_core.email_send_log.records import LetterSelection
 from sred_email_core.email_send_log.retention import BEGINNING, RetentionLog
 from sred_email_core.email_send_log.webhook_events import WebhookEvent, WebhookLog
 
@@ -125,6 +127,25 @@ async def test_what_letters_held_is_forgotten_again_until_redis_has_too(kept: Ke
     assert await kept.log.forget_contents(older_than=DAYS, size=10) == [letter]
     await kept.log.note_contents_left([letter])
     assert await kept.log.forget_contents(older_than=DAYS, size=10) == []
+
+
+@pytest.mark.parametrize("of_group", [False, True])
+async def test_a_replay_of_many_does_not_even_look_at_letters_that_have_lost_their_content(
+    kept: Kept, of_group: bool
+) -> None:
+    _, lost = await kept.world.rejected()
+    await kept.time_passes(31)
+    await kept.log.forget_contents(older_than=DAYS, size=10)
+    await kept.log.note_contents_left([lost])
+    _, fresh = await kept.world.rejected()
+    letters = kept.world.letters
+    group = (await letters.latest(size=1))[0].error_group if of_group else None
+    listed = LetterSelection("REJECTED", group)
+    for replay in (False, True):
+        replayed = replace(listed, replay=replay)
+        assert [str(letter_id) for _, letter_id in await letters.select(replayed, size=10)] == [fresh]
+        assert await letters.count_selected(replayed) == (2, 1)
+    assert [str(letter_id) for _, letter_id in await letters.select(listed, size=10)] == [lost, fresh]
 
 
 async def test_handled_letters_leave_those_of_no_email_too(kept: Kept) -> None:

@@ -5,7 +5,7 @@
 -- What a replay takes is told by the letters alone, as far as they tell it: replay_dead_letters.sql has the last word.
 SELECT count(*)::bigint AS dead_letters,
        count(*) FILTER (WHERE $3::boolean IS NULL
-           OR (reason NOT IN ('MALFORMED', 'POISON')
+           OR (content_left_at IS NULL AND reason NOT IN ('MALFORMED', 'POISON')
                AND ($3 OR (reason <> 'OUTCOME_UNKNOWN' AND (NOT may_have_been_accepted OR repeatable_until > now())))))::bigint
            AS selected
 FROM email_dead_letters

@@ -10,7 +10,7 @@ WHERE resolved_at IS NULL
   AND ($1::text IS NULL OR reason = $1)
   AND ($2::timestamptz IS NULL OR failed_at <= $2)
   AND ($3::boolean IS NULL
-       OR (reason NOT IN ('MALFORMED', 'POISON')
+       OR (content_left_at IS NULL AND reason NOT IN ('MALFORMED', 'POISON')
            AND ($3 OR (reason <> 'OUTCOME_UNKNOWN' AND (NOT may_have_been_accepted OR repeatable_until > now())))))
   AND ($4::timestamptz IS NULL OR (failed_at, id) > ($4, $5::uuid))
 ORDER BY failed_at, id

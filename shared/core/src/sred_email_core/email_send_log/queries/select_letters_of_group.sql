@@ -9,7 +9,7 @@ FROM email_dead_letters
 WHERE resolved_at IS NULL AND reason = $1 AND error_group = $2
   AND ($3::timestamptz IS NULL OR failed_at <= $3)
   AND ($4::boolean IS NULL
-       OR (reason NOT IN ('MALFORMED', 'POISON')
+       OR (content_left_at IS NULL AND reason NOT IN ('MALFORMED', 'POISON')
            AND ($4 OR (reason <> 'OUTCOME_UNKNOWN' AND (NOT may_have_been_accepted OR repeatable_until > now())))))
   AND ($5::timestamptz IS NULL OR (failed_at, id) > ($5, $6::uuid))
 ORDER BY failed_at, id
