@@ -140,6 +140,18 @@ def test_groups_of_letters_have_names_by_which_they_are_listed_and_sent_again(co
     }
 
 
+def test_on_a_narrow_terminal_rows_are_cut_but_no_error_of_a_group(
+    consumer: ConsumerDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "50"}.items():
+        monkeypatch.setenv(name, value)
+    shown = run(consumer, "dlq", "groups").stdout
+    assert "…" not in shown
+    assert "No such" in shown
+    assert "planet." in shown
+    assert "…" in run(consumer, "dlq", "list").stdout
+
+
 def test_throwing_a_group_away_is_asked_with_its_number_and_its_error(consumer: ConsumerDouble) -> None:
     refused = run(consumer, "dlq", "discard", "--group", name_of_refused(consumer), answer="n\n")
     assert "Throw away more than 1000 dead letters (REJECTED: 422 No such\\x1b[2J planet.)" in refused.stderr

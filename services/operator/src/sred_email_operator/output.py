@@ -87,17 +87,18 @@ def show_line(message: Message, **more: str) -> None:
     typer.echo(json.dumps(as_dict(message) | more, ensure_ascii=False))
 
 
-def show_row(*cells: tuple[str, int]) -> None:
-    """Print a row of a table; on a terminal it is cut at the edge, elsewhere it is whole.
+def show_row(*cells: tuple[str, int], wrapped: bool = False) -> None:
+    """Print a row of a table; on a terminal it is cut at the edge, or wrapped there; elsewhere it is whole.
 
     Args:
         cells: Text and width of each; the last one may be longer.
+        wrapped: Whether nothing of it is cut.
     """
     screen = console()
     texts = [(printable(text).ljust(width), _STYLES.get(text, "")) for text, width in cells]
     row = Text("  ").join(Text(text, style) for text, style in texts)
     row.rstrip()
-    if screen.is_terminal:
+    if screen.is_terminal and not wrapped:
         screen.print(row, no_wrap=True, overflow="ellipsis")
     else:
         screen.print(row, soft_wrap=True)

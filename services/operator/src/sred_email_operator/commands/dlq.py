@@ -125,7 +125,7 @@ def groups(
             output.age(now - each.latest_failed_at.ToDatetime(UTC)),
             group_words(each.group),
         )
-        output.show_row(*zip(cells, _GROUP_WIDTHS, strict=True))
+        output.show_row(*zip(cells, _GROUP_WIDTHS, strict=True), wrapped=True)
     if answer.more:
         output.print_note("there are more groups than these: handle some of them, and ask again")
 
