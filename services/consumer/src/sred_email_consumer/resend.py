@@ -42,6 +42,10 @@ class ApiKey:
         """The token. Never log it."""
         return self._value
 
+    def forget(self) -> None:
+        """Read the file anew at the next refresh, also if it looks as it did."""
+        self._seen = self
+
     def refresh(self) -> None:
         """Read the file if it has changed; one that can't be read or used leaves the token as it is.
 
@@ -143,6 +147,8 @@ class ResendClient:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
             tell_no_answer(span, e)
             return Failure(FailureKind.OUTCOME_UNKNOWN, f"no answer: {_words(e)}")
+        if isinstance(answer, Failure) and answer.kind is FailureKind.MISCONFIGURED:
+            self._key.forget()
         return answer
 
 
