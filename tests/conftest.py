@@ -1,19 +1,17 @@
 """Real engines for all tests: one PostgreSQL and one Valkey per run, an empty database and an empty Redis per test."""
 
 import asyncio
-import itertools
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from sred_email_core.email_send_log.migrate import migrate
 from sred_email_core.postgres import open_pool
 from sred_email_core.queue.keys import QueueKeys
 from sred_email_core.queue.script_runner import ScriptRunner
@@ -22,27 +20,26 @@ from sred_email_core.redis_connection import open_redis
 from sred_email_local.engines import PostgresServer, ValkeyServer
 from sred_email_local.sandbox.provider import Options
 from sred_email_local.sandbox.server import SandboxServer
+from support.clean_databases import CleanDatabases
 from support.least_users import users
 from support.outside_engines import POSTGRES_DSN, REDIS_URL, OutsidePostgres, OutsideRedis, choose_engines
 from support.redis_cluster import RedisCluster
 from support.redis_sentinels import RedisSentinels
 from support.world import World
 
-_TEMPLATE = "migrated"
-_names = (f"test_{number}" for number in itertools.count(1))
-
 
 def pytest_configure(config: pytest.Config) -> None:
     choose_engines(config)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job in the background of a shell, whose children
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # would ignore it, too, when tests interrupt them
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer | OutsidePostgres]:
-    """A PostgreSQL with a migrated database to copy; shared, so tests that stop it start their own."""
+    """A PostgreSQL; shared, so tests that stop it start their own."""
     if os.environ.get(POSTGRES_DSN):
         outside = OutsidePostgres()
         asyncio.run(outside.start())
-        asyncio.run(_make_template(outside.dsn))
         yield outside
         asyncio.run(outside.finish())
         return
@@ -51,7 +48,6 @@ def postgres() -> Iterator[PostgresServer | OutsidePostgres]:
     binaries = os.environ.get("SRED_EMAIL_TEST_POSTGRES_BINARIES")  # of another version; CONTRIBUTING.md
     server = PostgresServer(Path(folder.name), binaries=Path(binaries) if binaries else None, settings={"fsync": "off"})
     asyncio.run(server.start())
-    asyncio.run(_make_template(server.dsn))
     yield server
     asyncio.run(server.stop())
     folder.cleanup()
@@ -91,15 +87,20 @@ def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSentine
     asyncio.run(servers.stop())
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: PostgresServer) -> CleanDatabases:
+    """Databases to lend to tests."""
+    lent = CleanDatabases(postgres.dsn)
+    asyncio.run(lent.prepare())
+    return lent
+
+
 @pytest.fixture
-async def dsn(postgres: PostgresServer) -> AsyncIterator[str]:
+async def dsn(databases: CleanDatabases) -> AsyncIterator[str]:
     """An empty, migrated database."""
-    name = next(_names)
-    connection = await asyncpg.connect(postgres.dsn)
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-    yield _dsn(postgres.dsn, name)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    name = await databases.lend()
+    yield databases.dsn(name)
+    await databases.take_back(name)
 
 
 @pytest.fixture
@@ -148,14 +149,3 @@ async def world(
         yield system
         if system.least_users:
             assert await redis.acl_log() == []  # nothing was done that docs/redis.md does not name
-
-
-async def _make_template(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-    await connection.close()
-    await migrate(_dsn(dsn, _TEMPLATE))
-
-
-def _dsn(server: str, database: str) -> str:
-    return urlunsplit(urlsplit(server)._replace(path=f"/{database}"))

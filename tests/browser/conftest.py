@@ -1,19 +1,18 @@
 """One stack and one browser for all tests of the console; each test has a page of its own."""
 
-import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, StorageState
 
 from sred_email_core.redis_connection import open_redis
-from sred_email_local.engines import PostgresServer, ValkeyServer
+from sred_email_local.engines import ValkeyServer
 from sred_email_local.sandbox.provider import Options
 from sred_email_local.sandbox.server import SandboxServer
 from support.browsing import Stack, Visit, running_browser, running_consoles, visiting
+from support.clean_databases import CleanDatabases
 from support.world import World
 
 
@@ -27,16 +26,12 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def stack(
     browser: Browser,  # noqa: ARG001 - without one, nothing needs to be started
-    postgres: PostgresServer,
+    databases: CleanDatabases,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Stack]:
     """The pair on a database and a Valkey of its own, since its processes live on from test to test."""
     folder = tmp_path_factory.mktemp("console")
-    database = f"console_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(postgres.dsn)
-    await connection.execute(f"CREATE DATABASE {database} TEMPLATE migrated")
-    await connection.close()
-    dsn = postgres.dsn.rsplit("/", 1)[0] + "/" + database
+    dsn = databases.dsn(await databases.lend())
     async with (
         ValkeyServer(folder) as valkey,
         open_redis(valkey.url, timeout=timedelta(seconds=5)) as redis,

@@ -22,7 +22,8 @@ from sred.email.v1.dispatch_service_pb2 import (
     GetEmailRequest,
     SendEmailRequest,
 )
-from sred_email_local.engines import PostgresServer, ValkeyServer
+from sred_email_local.engines import ValkeyServer
+from support.clean_databases import CleanDatabases
 from support.world import World, email_request, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,10 +34,10 @@ SENDS = send_requests()
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(
-    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, valkey: ValkeyServer
+    tmp_path_factory: pytest.TempPathFactory, databases: CleanDatabases, valkey: ValkeyServer
 ) -> AsyncIterator[World]:
     """One ingress and no consumer: what was accepted stays where it was put."""
-    async with lasting_world(tmp_path_factory.mktemp("ingress"), "bad_input_to_ingress", postgres, valkey) as lasting:
+    async with lasting_world(tmp_path_factory.mktemp("ingress"), databases, valkey) as lasting:
         await lasting.start("ingress")
         yield lasting
 

@@ -20,8 +20,9 @@ from crash.bad_input.wire import broken, examples, field
 from sred.email.v1 import email_pb2
 from sred.email.v1 import operations_service_pb2 as pb
 from sred_email_core.queue.keys import Lane
-from sred_email_local.engines import PostgresServer, ValkeyServer
+from sred_email_local.engines import ValkeyServer
 from sred_email_local.sandbox.rules import Rule
+from support.clean_databases import CleanDatabases
 from support.world import World, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,10 +33,10 @@ MAY_SAY = ("INVALID_ARGUMENT", "NOT_FOUND")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(
-    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, valkey: ValkeyServer
+    tmp_path_factory: pytest.TempPathFactory, databases: CleanDatabases, valkey: ValkeyServer
 ) -> AsyncIterator[World]:
     """A pair of services and some dead letters; whatever is replayed is rejected again."""
-    async with lasting_world(tmp_path_factory.mktemp("operations"), "bad_operations", postgres, valkey) as lasting:
+    async with lasting_world(tmp_path_factory.mktemp("operations"), databases, valkey) as lasting:
         await lasting.start_pair()
         lasting.rules(Rule(status=422, name="validation_error"))
         for number in range(REJECTED):

@@ -36,8 +36,9 @@ from crash.bad_input.spoils import (
 from crash.bad_input.wire import collect
 from sred.email.v1.dispatch_service_pb2 import CancelEmailRequest
 from sred_email_core.queue.keys import Lane
-from sred_email_local.engines import PostgresServer, ValkeyServer
+from sred_email_local.engines import ValkeyServer
 from sred_email_local.sandbox.rules import Action, Rule
+from support.clean_databases import CleanDatabases
 from support.world import World, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,10 +48,10 @@ QUICK = {"SRED_EMAIL_RECONCILE_INTERVAL": "0.1", "SRED_EMAIL_RECONCILE_AFTER": "
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(
-    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, valkey: ValkeyServer
+    tmp_path_factory: pytest.TempPathFactory, databases: CleanDatabases, valkey: ValkeyServer
 ) -> AsyncIterator[World]:
     """An ingress that reconciles all the time, and a consumer with a limit."""
-    async with lasting_world(tmp_path_factory.mktemp("garbage"), "garbage_in_redis", postgres, valkey) as lasting:
+    async with lasting_world(tmp_path_factory.mktemp("garbage"), databases, valkey) as lasting:
         await asyncio.gather(
             lasting.start("ingress", **QUICK),
             lasting.start("consumer", SRED_EMAIL_RESEND_REQUESTS_PER_SECOND="200", **QUICK),

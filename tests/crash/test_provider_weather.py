@@ -59,9 +59,10 @@ async def finish(stage: Stage, consumers: Sequence[Consumer], ids: Sequence[str]
     await stage.assert_nothing_left()
 
 
-@pytest.mark.parametrize("batch_size", [1, 100])
 @pytest.mark.parametrize(
-    "weather", [DOWN, Rule(action=Action.RESET), Rule(action=Action.ACCEPT_THEN_500)], ids=["503", "cut", "accepted"]
+    ("weather", "batch_size"),
+    [(DOWN, 1), (DOWN, 100), (Rule(action=Action.RESET), 1), (Rule(action=Action.ACCEPT_THEN_500), 100)],
+    ids=["503-1", "503-100", "cut-1", "accepted-100"],
 )
 async def test_hazard_14_an_hour_of_outage_costs_no_attempts_and_one_probe_an_interval(
     stage: Stage, weather: Rule, batch_size: int

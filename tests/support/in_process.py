@@ -1,5 +1,6 @@
 """Both services inside the test: the product's own composition, on connections that count their steps."""
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,8 +99,9 @@ class Consumer:
     parts: ConsumerParts
 
 
+@functools.cache
 def settings_of(kind: type[SettingsT], **environment: str) -> SettingsT:
-    """Settings as a process reads them."""
+    """Settings as a process reads them; read once, since processes are built by the hundred and settings are frozen."""
     with mock.patch.dict(os.environ, _environment(environment), clear=True):
         return load_settings(kind)
 

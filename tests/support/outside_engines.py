@@ -27,7 +27,7 @@ from sred_email_local import engines
 
 REDIS_SERVER, REDIS_URL = "SRED_EMAIL_TEST_REDIS_SERVER", "SRED_EMAIL_TEST_REDIS_URL"
 POSTGRES_DSN = "SRED_EMAIL_TEST_POSTGRES_DSN"
-_DATABASES = re.compile(r"migrated|stage|test_\d+|console_[0-9a-f]{32}")
+_DATABASES = re.compile(r"migrated|test_\d+")
 """What tests call their databases."""
 
 

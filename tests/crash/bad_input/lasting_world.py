@@ -7,34 +7,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
-from sred_email_core.email_send_log.migrate import migrate
 from sred_email_core.redis_connection import open_redis
-from sred_email_local.engines import PostgresServer, ValkeyServer
+from sred_email_local.engines import ValkeyServer
 from sred_email_local.sandbox.provider import Options
 from sred_email_local.sandbox.server import SandboxServer
+from support.clean_databases import CleanDatabases
 from support.world import World
 
 
 @asynccontextmanager
-async def lasting_world(
-    folder: Path, name: str, postgres: PostgresServer, valkey: ValkeyServer
-) -> AsyncIterator[World]:
-    """A database of this name, an empty Redis, a provider; no process is started yet."""
-    connection = await asyncpg.connect(postgres.dsn)
-    await connection.execute(f"CREATE DATABASE {name}")
-    dsn = postgres.dsn.rsplit("/", 1)[0] + f"/{name}"
-    await migrate(dsn)
+async def lasting_world(folder: Path, databases: CleanDatabases, valkey: ValkeyServer) -> AsyncIterator[World]:
+    """An empty database, an empty Redis, a provider; no process is started yet."""
+    name = await databases.lend()
     async with (
         open_redis(valkey.url, timeout=timedelta(seconds=5)) as redis,
         SandboxServer(options=Options(requests_per_second=0)) as sandbox,
     ):
         await redis.flushall()
-        async with World(folder, dsn, valkey.url, redis, sandbox) as world:
+        async with World(folder, databases.dsn(name), valkey.url, redis, sandbox) as world:
             yield world
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    await databases.take_back(name)
 
 
 class Logs:

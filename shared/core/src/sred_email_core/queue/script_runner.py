@@ -1,5 +1,6 @@
 """Runs the scripts in ``lua/``: the only way in which anything moves in Redis."""
 
+import functools
 import importlib.resources
 import time
 from collections.abc import Awaitable, Sequence
@@ -18,6 +19,13 @@ log = structlog.get_logger(__name__)
 _COMPLAIN_EVERY_S = 10.0
 
 
+@functools.cache
+def _sources() -> dict[str, str]:
+    """Each script, by the name of its file."""
+    folder = importlib.resources.files("sred_email_core.queue") / "lua"
+    return {f.name.removesuffix(".lua"): f.read_text() for f in folder.iterdir() if f.name.endswith(".lua")}
+
+
 class ScriptRunner:
     """Knows every script by the name of its file.
 
@@ -30,11 +38,8 @@ class ScriptRunner:
         self._redis = redis
         self._keys = keys
         self._complained_at_s = 0.0
-        folder = importlib.resources.files("sred_email_core.queue") / "lua"
         self._scripts: dict[str, AsyncScript] = {
-            file.name.removesuffix(".lua"): redis.register_script(file.read_text())
-            for file in folder.iterdir()
-            if file.name.endswith(".lua")
+            name: redis.register_script(source) for name, source in _sources().items()
         }
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:  # noqa: ANN401 - what Lua returns
