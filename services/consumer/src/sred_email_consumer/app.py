@@ -23,7 +23,7 @@ from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.health_service import HealthService
 from sred_email_core.http_server import build_http_app, running_http_server
-from sred_email_core.lifecycle import serve_and_drain, stop_on_signals
+from sred_email_core.lifecycle import Following, Loop, serve_and_drain, stop_on_signals
 from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
 from sred_email_core.postgres_connection import refuse_old_server
@@ -78,9 +78,10 @@ async def run(settings: ConsumerSettings) -> None:
         )
         parts = compose(name, settings, Connections(pool, redis, ScriptRunner(redis, keys), resend), metrics, tracing)
         health_service = HealthService(SERVICE)
+        schema = SchemaCheck(pool)
         health = HealthWatch(
             [
-                Dependency("PostgreSQL", SchemaCheck(pool)),
+                Dependency("PostgreSQL", schema),
                 Dependency("Redis", redis.ping),
                 Dependency("Redis fitness", fitness),
                 Dependency("delivery", parts.dispatch),
@@ -108,12 +109,14 @@ async def run(settings: ConsumerSettings) -> None:
                 access=access,
                 scopes=SCOPES,
                 tracing=tracing,
+                require=schema.require,
             )
         )
         log.info("consumer_started", grpc=str(settings.consumer_grpc_listen))
         watching = (health, access, service.loop_lag, parts.watch, parts.encryption_keys)
         working = (parts.consumer, parts.promoter, parts.reclaimer, parts.eraser, parts.retention, parts.minutes)
-        await serve_and_drain([*watching, *working], stop, within=settings.drain_timeout + _HAND_BACK)
+        loops: list[Loop] = [*watching, *(Following(schema.complete, loop) for loop in working)]
+        await serve_and_drain(loops, stop, within=settings.drain_timeout + _HAND_BACK)
         try:
             await parts.scripts.leave(name)
         except QueueUnavailableError as e:

@@ -17,7 +17,7 @@ from sred_email_core.grpc_server import running_grpc_server
 from sred_email_core.health import Dependency, HealthWatch
 from sred_email_core.health_service import HealthService
 from sred_email_core.http_server import build_http_app, running_http_server
-from sred_email_core.lifecycle import Loop, StopEvent, serve_and_drain, stop_on_signals
+from sred_email_core.lifecycle import Following, Loop, StopEvent, serve_and_drain, stop_on_signals
 from sred_email_core.metrics import ServiceMetrics
 from sred_email_core.postgres import open_pool
 from sred_email_core.postgres_connection import refuse_old_server
@@ -86,9 +86,10 @@ async def run(settings: IngressSettings) -> None:
         if settings.resend_webhook_secret:
             webhooks = build_webhooks(settings.resend_webhook_secret, pool, runner, keys, registry, tracing)
         health_service = HealthService(SERVICE)
+        schema = SchemaCheck(pool)
         health = HealthWatch(
             [
-                Dependency("PostgreSQL", SchemaCheck(pool)),
+                Dependency("PostgreSQL", schema),
                 Dependency("Redis", redis.ping, essential=False),
                 Dependency("Redis fitness", fitness),
             ],
@@ -113,6 +114,7 @@ async def run(settings: IngressSettings) -> None:
                 access=access,
                 scopes=SCOPES,
                 tracing=tracing,
+                require=schema.require,
             )
         )
         log.info("ingress_started", grpc=str(settings.ingress_grpc_listen), http=str(settings.ingress_http_listen))
@@ -122,8 +124,8 @@ async def run(settings: IngressSettings) -> None:
             service.loop_lag,
             parts.backpressure,
             parts.encryption_keys,
-            reconciler,
-            *([webhooks.worker] if webhooks else []),
+            Following(schema.complete, reconciler),
+            *([Following(schema.complete, webhooks.worker)] if webhooks else []),
         ]
         await serve_and_drain(loops, stop, within=settings.drain_timeout)
         log.info("ingress_stopping")

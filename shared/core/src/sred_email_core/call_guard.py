@@ -45,7 +45,7 @@ class CallGuard:
     small call as much as the rest of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the server names each
         self,
         stop: StopEvent | None = None,
         *,
@@ -54,6 +54,7 @@ class CallGuard:
         calls: CallMetrics | None = None,
         patience: timedelta = PATIENCE,
         tracing: Tracing | None = None,
+        require: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare.
 
@@ -64,6 +65,7 @@ class CallGuard:
             calls: Where to count; None: nowhere.
             patience: With a request that is on its way.
             tracing: Makes spans of calls; None: nobody does.
+            require: Raises an error of the taxonomy while calls can't be served at all.
         """
         self._wait = wait
         self._spans = CallTracing(tracing or Tracing(), _code_of)
@@ -73,6 +75,7 @@ class CallGuard:
         self._in_progress = 0
         self._reading = 0
         self._patience = patience
+        self._require = require
         self._calls.in_progress.set_function(lambda: self.under_way)
         self._telling = 0
         self._draining = False
@@ -272,6 +275,7 @@ class CallGuard:
     def _check(self) -> None:
         if self._draining or self._stop.is_set():
             raise StoppingServerError("this server is stopping: repeat the call on another")
+        self._require()
         if self.under_way > self._most_calls:  # it passed while others that had passed were still being read
             raise _too_many()
 

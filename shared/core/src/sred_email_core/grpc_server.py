@@ -66,6 +66,7 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
     most_calls: int = 2000,
     access: Access | None = None,
     scopes: Mapping[str, Scope] | None = None,
+    require: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[None]:
     """Serve while the context is open; at its end calls in progress get ``grace`` to finish.
 
@@ -82,13 +83,14 @@ async def running_grpc_server(  # noqa: PLR0913 - a composition root names each
         access: Who may call; None: whoever reaches the port.
         scopes: What each RPC needs, by its name; needed where there are tokens.
         tracing: Makes spans of them; None: nobody does.
+        require: Raises an error of the taxonomy while calls can't be served at all.
         stop: New calls are refused, and the grace begins, when it is set; None: at the end of the context.
 
     Raises:
         OSError: The address can't be listened on.
     """
     wait = CallWait()
-    guard = CallGuard(stop, most_calls=most_calls, wait=wait, calls=calls, tracing=tracing)
+    guard = CallGuard(stop, most_calls=most_calls, wait=wait, calls=calls, tracing=tracing, require=require)
     server = grpc.aio.server(handlers=[wait, health], options=SERVER_OPTIONS)
     gate = None if access is None else access.gate
     guarded = GuardedServer(server, guard, gate, {**(scopes or {}), **_OF_REFLECTION}, calls)

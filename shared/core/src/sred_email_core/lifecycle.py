@@ -82,6 +82,23 @@ def stop_on_signals() -> StopEvent:
     return stop
 
 
+class Following:
+    """A loop that begins once something has happened, and never if the process is asked to stop before."""
+
+    def __init__(self, event: asyncio.Event, loop: Loop) -> None:
+        self._event = event
+        self._loop = loop
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Wait, then go on until ``stop`` is set."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._event, stop)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if self._event.is_set():
+            await self._loop.run(stop)
+
+
 async def serve(loops: Sequence[Loop], stop: asyncio.Event) -> None:
     """Run loops until ``stop`` is set and each has ended.
 

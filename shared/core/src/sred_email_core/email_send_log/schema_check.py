@@ -1,10 +1,12 @@
 """Whether the log can be written now, as this version needs it."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
 
 from sred_email_core.email_send_log.sql import migrations
+from sred_email_core.errors import LogUnavailableError
 
 _STATE = (
     "SELECT current_setting('transaction_read_only') AS read_only, current_setting('synchronous_commit') AS commits"
@@ -16,11 +18,25 @@ class SchemaCheck:
     """A health check: PostgreSQL takes writes, commits them durably, and has every migration that this version needs.
 
     A schema that is newer will do: migrations leave in place what the version before needs.
+
+    Attributes:
+        complete: Set once every migration was seen. Until then nothing is to be done with the log: a version that was
+            started before its migration would find half of what it does impossible, and leave the other half behind.
     """
 
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
+        self.complete = asyncio.Event()
         self._pool = pool
-        self._complete = False
+        self._lacks = "the schema of the log was not looked at yet"
+
+    def require(self) -> None:
+        """Return once every migration was seen.
+
+        Raises:
+            LogUnavailableError: They were not; repeat the call.
+        """
+        if not self.complete.is_set():
+            raise LogUnavailableError(self._lacks)
 
     async def __call__(self) -> None:
         """Return if so.
@@ -30,7 +46,7 @@ class SchemaCheck:
             Exception: The driver's, when PostgreSQL does not answer.
         """
         (state,) = await self._pool.fetch(_STATE)
-        if not self._complete:
+        if not self.complete.is_set():
             await self._look_for_migrations()
         if state["read_only"] == "on":
             raise RuntimeError("PostgreSQL takes no writes: this is a standby, or default_transaction_read_only is on")
@@ -46,5 +62,6 @@ class SchemaCheck:
             have = {row["version"] for row in await self._pool.fetch("SELECT version FROM email_schema_migrations")}
         missing = [name for version, name, _ in migrations() if version not in have]
         if missing:
-            raise RuntimeError(f"the schema lacks {', '.join(missing)}: run sred-email-ingress migrate")
-        self._complete = True
+            self._lacks = f"the schema lacks {', '.join(missing)}: run sred-email-ingress migrate"
+            raise RuntimeError(self._lacks)
+        self.complete.set()
