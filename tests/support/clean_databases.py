@@ -11,9 +11,11 @@ _TEMPLATE = "migrated"
 _MOST_LOANS = 40
 """Of one database: what is deleted leaves room behind, and nobody waits for a vacuum."""
 
-_OTHERS_LEFT = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND pg_terminate_backend(pid, 2000) IS NOT NULL
+_END_OTHERS = """
+WITH others AS MATERIALIZED (
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+)
+SELECT count(pg_terminate_backend(pid, 2000)) FROM others
 """
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
 _SEQUENCES_START = """
@@ -99,7 +101,7 @@ class CleanDatabases:
         """Empty a database; whether it is as it was copied."""
         connection = await asyncpg.connect(self.dsn(name), timeout=5)
         try:
-            while await connection.fetchval(_OTHERS_LEFT):
+            while await connection.fetchval(_END_OTHERS):
                 pass
             if await connection.fetchval(_SHAPE) != self._shape:
                 return False
