@@ -40,7 +40,7 @@ from support.time_passes import Clock, take_over_time
 T = TypeVar("T")
 
 DEEP = os.environ.get("SRED_EMAIL_TEST_DEPTH") == "deep"
-EXAMPLES, STEPS = (2000, 60) if DEEP else (100, 30)
+EXAMPLES, STEPS = (2000, 60) if DEEP else (75, 30)
 MOST_EMAILS = 12
 """In a history: a few to which much happens."""
 

@@ -52,8 +52,7 @@ async def test_nothing_is_done_before_the_migration_and_everything_after_it(behi
         return bool(await world.pool.fetchval("SELECT count(*) FROM email_dead_letters WHERE reason = 'MALFORMED'"))
 
     await until(letter, "the entry that is no email is a dead letter")
-    logs = "".join(service.process.log.read_text() for service in world.services)
-    assert '"level": "error"' not in logs
+    assert world.logged_errors() == []
 
 
 async def test_a_process_that_waits_for_its_migration_stops_when_it_is_asked(behind: World) -> None:

@@ -8,6 +8,12 @@ from support.clean_databases import CleanDatabases
 LEAVE = "INSERT INTO email_audit (call_id, actor, action) VALUES (gen_random_uuid(), 'ada', 'PAUSE') RETURNING sequence"
 
 
+@pytest.fixture(autouse=True)
+def lent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No database has been lent so often that it is dropped for that."""
+    monkeypatch.setattr("support.clean_databases._MOST_LOANS", 10**6)
+
+
 async def test_what_a_test_left_is_gone_and_who_was_connected_with_it(databases: CleanDatabases) -> None:
     name = await databases.lend()
     staying = await asyncpg.connect(databases.dsn(name))

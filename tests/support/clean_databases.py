@@ -101,9 +101,8 @@ class CleanDatabases:
         """Empty a database; whether it is as it was copied."""
         connection = await asyncpg.connect(self.dsn(name), timeout=5)
         try:
-            while await connection.fetchval(_END_OTHERS):
-                pass
-            if await connection.fetchval(_SHAPE) != self._shape:
+            await connection.execute(_END_OTHERS)
+            if await connection.fetchval(_END_OTHERS) or await connection.fetchval(_SHAPE) != self._shape:
                 return False
             await self._empty(connection)
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import time
 import uuid
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the stubs that know grpc.aio exist for type checkers only
 
 T = TypeVar("T")
 API_KEY = "re_test_secret_key"
+_ERROR = re.compile(r'"level": ?"(error|critical)"')
 ENDED = frozenset({"SUCCESS", "FAILED", "CANCELLED", "EXPIRED", "SUPPRESSED"})
 
 FAST = {
@@ -217,6 +219,11 @@ class World:
     def deliveries(self, subject: str) -> int:
         """How many emails with this subject the provider would have sent."""
         return len(self.sandbox.provider.mailbox.by_subject().get(subject, []))
+
+    def logged_errors(self) -> list[str]:
+        """Lines in which a service tells of a bug of its own."""
+        lines = [line for service in self.services for line in service.process.log.read_text().splitlines()]
+        return [line for line in lines if _ERROR.search(line)]
 
     async def assert_redis_is_clean(self) -> None:
         """Nothing of any email is left in Redis, but dead letters."""

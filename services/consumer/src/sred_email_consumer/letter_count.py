@@ -7,6 +7,8 @@ EXACT_UP_TO = 10_000
 """Fewer than these are counted in milliseconds, each time."""
 _REST = 20
 """So many times as long as counting took, the count is kept: it takes a twentieth of a connection's time at most."""
+_MOST_REST_S = 30.0
+"""However long it took: who has just discarded many wants to see it."""
 
 
 class LetterCount:
@@ -34,6 +36,6 @@ class LetterCount:
         if began_s >= self._kept_until_s:
             self._kept = await self._count()
             ended_s = self._clock()
-            rest_s = (ended_s - began_s) * _REST if self._kept > EXACT_UP_TO else 0.0
+            rest_s = min((ended_s - began_s) * _REST, _MOST_REST_S) if self._kept > EXACT_UP_TO else 0.0
             self._kept_until_s = ended_s + rest_s
         return self._kept

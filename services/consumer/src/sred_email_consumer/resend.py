@@ -120,6 +120,7 @@ class ResendClient:
     async def _post(self, request: Request, sent: Callable[[], None], span: Span) -> Accepted | Failure:
         self._key.refresh()
         if not self._key.usable:
+            self._key.forget()
             return Failure(FailureKind.MISCONFIGURED, "the API key is empty or not one line of printable ASCII")
         headers = {
             "Authorization": f"Bearer {self._key.value}",

@@ -27,7 +27,7 @@ class SchemaCheck:
     def __init__(self, pool: "asyncpg.Pool[Any]") -> None:
         self.complete = asyncio.Event()
         self._pool = pool
-        self._lacks = "the schema of the log was not looked at yet"
+        self._lacks = "PostgreSQL has not answered since this process was started"
 
     def require(self) -> None:
         """Return once every migration was seen.
