@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from sred_email_operator import output
-from sred_email_operator.console.app import run_console
-from sred_email_operator.console.logs import set_up_logs
 from sred_email_operator.console.settings import SettingsError, read_settings
 from sred_email_operator.options import DEFAULT_CONSUMER_ADDRESS, DEFAULT_INGRESS_ADDRESS, TimelineAddress
 
@@ -39,6 +37,10 @@ def console(
     if settings.token_is_made:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         typer.echo(f"The console: http://{host}:{settings.port}/  Log in with the token of this run: {settings.token}")
+    # Here, since they bring a web server, which would cost every other command a third of its start.
+    from sred_email_operator.console.app import run_console  # noqa: PLC0415 - see above
+    from sred_email_operator.console.logs import set_up_logs  # noqa: PLC0415 - see above
+
     set_up_logs(on_terminal=sys.stderr.isatty())
     try:
         asyncio.run(run_console(settings, ingress_address, consumer_address))
