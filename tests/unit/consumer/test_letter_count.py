@@ -1,5 +1,7 @@
 """How often dead letters are counted for those who look again and again."""
 
+import asyncio
+
 import pytest
 
 from sred_email_consumer.letter_count import EXACT_UP_TO, LetterCount
@@ -24,3 +26,17 @@ async def test_many_letters_are_counted_for_a_twentieth_of_the_time_and_few_at_e
         told.append(await kept.now())
     assert counts == counted
     assert told == [letters] * 4 if counted == 4 else [letters, letters, letters, letters + 1]
+
+
+async def test_who_looks_while_many_letters_are_counted_gets_that_count() -> None:
+    counts = 0
+
+    async def count() -> int:
+        nonlocal counts
+        counts += 1
+        await asyncio.sleep(0.01)
+        return EXACT_UP_TO + 1
+
+    kept = LetterCount(count)
+    assert await asyncio.gather(*(kept.now() for _ in range(10))) == [EXACT_UP_TO + 1] * 10
+    assert counts == 1

@@ -1,5 +1,6 @@
 """How many dead letters are open, for those who look again and again."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -23,6 +24,7 @@ class LetterCount:
         """
         self._count = count
         self._clock = clock
+        self._counting = asyncio.Lock()
         self._kept = 0
         self._kept_until_s = clock()
 
@@ -32,10 +34,11 @@ class LetterCount:
         Raises:
             LogUnavailableError: PostgreSQL does not answer.
         """
-        began_s = self._clock()
-        if began_s >= self._kept_until_s:
-            self._kept = await self._count()
-            ended_s = self._clock()
-            rest_s = min((ended_s - began_s) * _REST, _MOST_REST_S) if self._kept > EXACT_UP_TO else 0.0
-            self._kept_until_s = ended_s + rest_s
-        return self._kept
+        async with self._counting:  # who asks meanwhile waits for that count, instead of counting beside it
+            began_s = self._clock()
+            if began_s >= self._kept_until_s:
+                self._kept = await self._count()
+                ended_s = self._clock()
+                rest_s = min((ended_s - began_s) * _REST, _MOST_REST_S) if self._kept > EXACT_UP_TO else 0.0
+                self._kept_until_s = ended_s + rest_s
+            return self._kept

@@ -22,6 +22,8 @@ PATH = "/webhooks/resend"
 MAX_BODY_BYTES = 256 * 1024
 _PATIENCE_S = 5.0
 """With a body that trickles in, and with PostgreSQL: the provider repeats what is not answered."""
+_TRACES_S = 0.5
+"""For the names of traces: events that are stored already are answered, whatever else PostgreSQL is busy with."""
 
 
 class _Stored(NamedTuple):
@@ -98,8 +100,9 @@ class WebhookReceiver:
         ids = [str(event.email_id) for event, new in zip(events, news, strict=True) if new and event.email_id]
         traceparents: dict[str, str] = {}
         if self._tracing.on and ids:
-            with suppress(RetryLaterError):  # they are stored, whether the log names their traces or not
-                traceparents = await self._log.traceparents(ids)
+            with suppress(RetryLaterError, TimeoutError):  # they are stored, whether the log names their traces or not
+                async with asyncio.timeout(_TRACES_S):
+                    traceparents = await self._log.traceparents(ids)
         return [
             _Stored(new, trace_ids_of([traceparents.get(str(event.email_id))]))
             for event, new in zip(events, news, strict=True)
